@@ -1,0 +1,1 @@
+//! BGP without I/O.

@@ -1,0 +1,1 @@
+//! The CNI protocol between the runtime's plugin and the worker speaker.

@@ -1,0 +1,1 @@
+//! The command megalos: labs, placement, the local mode.

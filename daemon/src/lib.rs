@@ -1,0 +1,1 @@
+//! What every Megalos daemon has: configuration, HTTP endpoints, control socket, logging, signals.

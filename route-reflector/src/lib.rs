@@ -1,0 +1,1 @@
+//! The Megalos route reflector.

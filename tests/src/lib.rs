@@ -1,0 +1,1 @@
+//! The testbed (namespaces, real peers) and the suites that use it.

@@ -1,0 +1,1 @@
+//! The Megalos worker speaker: local MACs become routes, routes become FDB rows.
