@@ -1,0 +1,1 @@
+//! The routing information bases: table, decision, update groups, RT-constrain.
