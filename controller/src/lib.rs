@@ -1,1 +1,3 @@
 //! The command megalos: labs, placement, the local mode.
+
+pub mod lab;
