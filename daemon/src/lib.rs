@@ -1,1 +1,15 @@
 //! What every Megalos daemon has: configuration, HTTP endpoints, control socket, logging, signals.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`config`] | the TOML schema that reflector and worker share, and how a whole file is checked |
+//! | [`control`] | the Unix socket on which `megalos show` asks, client and server |
+//! | [`show`] | the rows that are asked for, and their tables |
+//! | [`http`] | `/metrics`, `/healthz`, `/readyz` |
+//! | [`run`] | start-up and end of a process: logging, signals, exit codes |
+
+pub mod config;
+pub mod control;
+pub mod http;
+pub mod run;
+pub mod show;

@@ -1,0 +1,290 @@
+//! Settings of a BGP peer and how a configuration file is read and checked as a whole.
+//!
+//! A daemon's own file type lists its global keys and embeds [`PeerSettings`] in `[defaults]`, `[[peer]]` and
+//! `[[accept]]`. A key that is not known is an error with its line; semantic errors are collected, so that one run names
+//! all of them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use bgp_core::types::ParseError;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// The port of BGP (RFC 4271 section 4).
+pub const BGP_PORT: u16 = 179;
+
+/// Everything wrong with a configuration, at once.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}; give --config a readable file")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown or ill-typed key; the text names line and column.
+    #[error("{path}: {message}")]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Position and cause.
+        message: String,
+    },
+    /// Keys and flags contradict each other or are out of range.
+    #[error("{}", .0.join("\n"))]
+    Invalid(Vec<String>),
+}
+
+/// Reads a TOML file into `T`.
+pub fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })
+}
+
+/// Collects what is wrong, so that all of it is reported together.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    /// Notes one problem: what, and how to mend it.
+    pub fn push(&mut self, problem: impl Into<String>) {
+        self.0.push(problem.into());
+    }
+
+    /// Notes `problem` unless `holds`.
+    pub fn require(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(problem());
+        }
+    }
+
+    /// `value` if nothing was noted.
+    pub fn finish<T>(self, value: T) -> Result<T, ConfigError> {
+        if self.0.is_empty() { Ok(value) } else { Err(ConfigError::Invalid(self.0)) }
+    }
+}
+
+/// `ADDR` or `ADDR:PORT`; IPv6 with a port in brackets. The port defaults to 179.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PeerAddress(pub SocketAddr);
+
+impl FromStr for PeerAddress {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Ok(socket) = text.parse::<SocketAddr>() {
+            return Ok(Self(socket));
+        }
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        match bare.parse::<IpAddr>() {
+            Ok(address) => Ok(Self(SocketAddr::new(address, BGP_PORT))),
+            Err(_) => Err(ParseError {
+                expected: "an address such as 192.0.2.1, 192.0.2.1:1179 or [2001:db8::1]:1179",
+                found: text.chars().take(64).collect(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How this speaker and a peer stand to each other (RFC 4271, RFC 4456).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// iBGP, reflected to and from everybody.
+    Client,
+    /// iBGP, reflected to and from clients only.
+    NonClient,
+    /// eBGP.
+    External,
+}
+
+/// Which errors in an EVPN route end the session.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvpnErrors {
+    /// A well-framed route with a bad body is withdrawn alone.
+    #[default]
+    Contain,
+    /// It ends the session (RFC 7606 section 5.3).
+    Strict,
+}
+
+/// Settings of one peer. What is absent is taken from `[defaults]`, then from the built-in value.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerSettings {
+    /// The peer's AS; default: our own.
+    pub asn: Option<u32>,
+    /// Client, non-client or external; default: external if the AS differs, else client for a reflector and
+    /// non-client for a worker.
+    pub role: Option<Role>,
+    /// TCP-MD5 key (RFC 2385), 1 to 80 bytes.
+    pub password: Option<String>,
+    /// File that holds the key, read at start and on reload.
+    pub password_file: Option<PathBuf>,
+    /// Accept packets with TTL 255 only (RFC 5082).
+    pub gtsm: Option<bool>,
+    /// Never dial; wait for the peer.
+    pub passive: Option<bool>,
+    /// Local address of outgoing connections.
+    pub local_address: Option<IpAddr>,
+    /// Hold time in seconds: 0 or 3 to 65,535. Default 9.
+    pub hold_time_secs: Option<u16>,
+    /// Pause between connection attempts in seconds: 1 to 3,600. Default 1.
+    pub connect_retry_secs: Option<u16>,
+    /// How long nothing may leave before the session ends (RFC 9687), in seconds. Default: the larger of 480 and twice the
+    /// hold time.
+    pub send_hold_secs: Option<u32>,
+    /// How long a connection may take to complete its OPEN, in seconds. Default 15.
+    pub open_timeout_secs: Option<u16>,
+    /// Graceful restart time that we advertise, in seconds: 1 to 4,095; 0 turns graceful restart off. Default 120.
+    pub restart_time_secs: Option<u16>,
+    /// Routes accepted from the peer; beyond it the session ends with Cease 6/1. Default 1,000,000.
+    pub max_routes: Option<u32>,
+    /// What a bad EVPN route body does. Default `contain`.
+    pub evpn_errors: Option<EvpnErrors>,
+    /// Keep and reflect EVPN route types that are not known. Default false.
+    pub unknown_route_types: Option<bool>,
+}
+
+impl PeerSettings {
+    /// These settings where present, those of `defaults` elsewhere.
+    pub fn or(self, defaults: &Self) -> Self {
+        let defaults = defaults.clone();
+        Self {
+            asn: self.asn.or(defaults.asn),
+            role: self.role.or(defaults.role),
+            // A key given here must not meet the file of the defaults, and the other way round.
+            password_file: if self.password.is_some() {
+                self.password_file
+            } else {
+                self.password_file.or(defaults.password_file)
+            },
+            password: self.password.or(defaults.password),
+            gtsm: self.gtsm.or(defaults.gtsm),
+            passive: self.passive.or(defaults.passive),
+            local_address: self.local_address.or(defaults.local_address),
+            hold_time_secs: self.hold_time_secs.or(defaults.hold_time_secs),
+            connect_retry_secs: self.connect_retry_secs.or(defaults.connect_retry_secs),
+            send_hold_secs: self.send_hold_secs.or(defaults.send_hold_secs),
+            open_timeout_secs: self.open_timeout_secs.or(defaults.open_timeout_secs),
+            restart_time_secs: self.restart_time_secs.or(defaults.restart_time_secs),
+            max_routes: self.max_routes.or(defaults.max_routes),
+            evpn_errors: self.evpn_errors.or(defaults.evpn_errors),
+            unknown_route_types: self.unknown_route_types.or(defaults.unknown_route_types),
+        }
+    }
+
+    /// Notes what is out of range. `place` names the peer in the messages.
+    pub fn check(&self, place: &str, problems: &mut Problems) {
+        problems.require(self.asn != Some(0), || format!("{place}: asn is 0; give 1 to 4294967295"));
+        problems.require(!matches!(self.hold_time_secs, Some(1 | 2)), || {
+            format!("{place}: hold_time_secs is below 3; give 0 (no keepalives) or 3 to 65535")
+        });
+        problems.require(!matches!(self.connect_retry_secs, Some(0) | Some(3601..)), || {
+            format!("{place}: connect_retry_secs is out of range; give 1 to 3600")
+        });
+        problems
+            .require(self.open_timeout_secs != Some(0), || format!("{place}: open_timeout_secs is 0; give 1 to 65535"));
+        problems.require(!matches!(self.restart_time_secs, Some(4096..)), || {
+            format!("{place}: restart_time_secs is above 4095; give 0 (off) to 4095")
+        });
+        problems.require(self.max_routes != Some(0), || format!("{place}: max_routes is 0; give 1 or more"));
+        if let Some(password) = &self.password {
+            problems.require((1..=80).contains(&password.len()), || {
+                format!("{place}: password has {} bytes; TCP-MD5 takes 1 to 80", password.len())
+            });
+            problems.require(self.password_file.is_none(), || {
+                format!("{place}: password and password_file exclude each other; keep one")
+            });
+        }
+    }
+
+    /// The TCP-MD5 key, read from its file if it stands in one; trailing line ends are not part of it.
+    pub fn key(&self, place: &str, problems: &mut Problems) -> Option<String> {
+        let Some(path) = &self.password_file else {
+            return self.password.clone();
+        };
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let key = text.trim_end_matches(['\r', '\n']).to_owned();
+                problems.require((1..=80).contains(&key.len()), || {
+                    format!("{place}: {} holds {} bytes; TCP-MD5 takes 1 to 80", path.display(), key.len())
+                });
+                Some(key)
+            }
+            Err(error) => {
+                problems.push(format!("{place}: cannot read password_file {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_leave_out_its_port() {
+        let port = |text: &str| text.parse::<PeerAddress>().map(|address| address.0.to_string());
+        assert_eq!(port("192.0.2.1").unwrap(), "192.0.2.1:179");
+        assert_eq!(port("192.0.2.1:1179").unwrap(), "192.0.2.1:1179");
+        assert_eq!(port("2001:db8::1").unwrap(), "[2001:db8::1]:179");
+        assert_eq!(port("[2001:db8::1]").unwrap(), "[2001:db8::1]:179");
+        assert_eq!(port("[2001:db8::1]:5").unwrap(), "[2001:db8::1]:5");
+        assert!(port("router.example").unwrap_err().to_string().contains("router.example"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = parse::<PeerSettings>(Path::new("m.toml"), "gtsm = true\nholdtime = 3\n").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("line 2") && text.contains("holdtime"), "{text}");
+    }
+
+    #[test]
+    fn all_problems_are_named_together() {
+        let settings =
+            PeerSettings { asn: Some(0), hold_time_secs: Some(1), max_routes: Some(0), ..Default::default() };
+        let mut problems = Problems::default();
+        settings.check("peer 192.0.2.1", &mut problems);
+        let text = problems.finish(()).unwrap_err().to_string();
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
+
+    #[test]
+    fn a_key_of_a_peer_hides_the_file_of_the_defaults() {
+        let defaults = PeerSettings { password_file: Some("/none".into()), ..Default::default() };
+        let settings = PeerSettings { password: Some("secret".into()), ..Default::default() }.or(&defaults);
+        let mut problems = Problems::default();
+        assert_eq!(settings.key("p", &mut problems).as_deref(), Some("secret"));
+        assert!(problems.finish(()).is_ok());
+    }
+}

@@ -1,0 +1,90 @@
+//! Start-up and end of a process: logging, signals, exit codes.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code of a command line that is not understood.
+pub const USAGE: u8 = 2;
+/// Exit code of everything else that fails.
+pub const FAILURE: u8 = 1;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Parses `args` (without the program's name) as the program `name`; prints help or the usage error and returns the exit
+/// code where there is nothing to run.
+pub fn parse_args<T: Parser>(name: &str, args: Vec<OsString>) -> Result<T, ExitCode> {
+    T::try_parse_from(std::iter::once(OsString::from(name)).chain(args)).map_err(|error| {
+        let code = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        let _ = error.print();
+        code
+    })
+}
+
+/// Starts logging to standard error. `MEGALOS_LOG` selects levels, such as `info,bgp_io=debug`.
+pub fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("MEGALOS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process keeps the first.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+/// Says why the program `name` ends, and returns the exit code 1.
+pub fn fail(name: &str, error: &dyn Display) -> ExitCode {
+    for line in error.to_string().lines() {
+        eprintln!("{name}: {line}");
+    }
+    ExitCode::from(FAILURE)
+}
+
+/// What a signal asks of a daemon.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Request {
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGTERM or SIGINT: leave.
+    Stop,
+}
+
+/// The signals that a daemon listens to.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Installs the handlers; needs a tokio runtime.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next request.
+    pub async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.hangup.recv() => Request::Reload,
+            _ = self.interrupt.recv() => Request::Stop,
+            _ = self.terminate.recv() => Request::Stop,
+        }
+    }
+}
