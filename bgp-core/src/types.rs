@@ -21,6 +21,16 @@ impl fmt::Display for Asn {
     }
 }
 
+/// A configured neighbour, as the owner of the sessions and of the RIB numbers it: dense, reused after removal.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PeerId(pub u32);
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A BGP identifier (RFC 6286): non-zero, unique within the AS.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RouterId(pub u32);

@@ -1,0 +1,101 @@
+//! What the owner says about one neighbour.
+
+use crate::time::Duration;
+use crate::types::{AddressFamily, Asn, RouterId};
+
+/// How EVPN NLRI with a good frame and a bad body are treated (RFC 7606 section 5.3).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum EvpnErrors {
+    /// Withdraw that one route and keep the session: the outer length still finds the next route.
+    #[default]
+    Contain,
+    /// Reset the session, as RFC 7606 prescribes and FRR does.
+    Strict,
+}
+
+/// The graceful restart capability that is offered (RFC 4724, N bit of RFC 8538).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RestartConfig {
+    /// How long the peer is asked to keep routes, in seconds, 0 to 4095.
+    pub restart_time_secs: u16,
+    /// Whether a NOTIFICATION other than a hard reset keeps the routes too (RFC 8538).
+    pub notification: bool,
+    /// Families for which restart is offered, each with whether forwarding state survives it (F bit). Empty: routes of
+    /// the peer are kept when it restarts, and ours are not to be kept.
+    pub families: Vec<(AddressFamily, bool)>,
+}
+
+/// Everything that one neighbour's sessions depend on, transport apart.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerConfig {
+    /// Our AS.
+    pub local_asn: Asn,
+    /// Our BGP identifier.
+    pub local_router_id: RouterId,
+    /// The AS that the peer must have; any if none.
+    pub remote_asn: Option<Asn>,
+    /// The identifier that the peer must have; any if none.
+    pub remote_router_id: Option<RouterId>,
+    /// Proposed hold time in seconds: 0 (never expires), or 3 and more.
+    pub hold_time_secs: u16,
+    /// Pause between connection attempts, and the longest that one attempt may take.
+    pub connect_retry: Duration,
+    /// Longest pause after repeated failures; the pauses double up to here.
+    pub idle_hold_max: Duration,
+    /// How long an open connection may stay without an OPEN from the peer.
+    pub open_timeout: Duration,
+    /// How long the peer may accept nothing while there is something to send (RFC 9687); none: the larger of 8 minutes
+    /// and twice the hold time.
+    pub send_hold: Option<Duration>,
+    /// Families offered. A session comes up with those that the peer offers too, at least one.
+    pub families: Vec<AddressFamily>,
+    /// Wait for the peer to connect, never dial.
+    pub passive: bool,
+    /// Offer messages of up to 65,535 octets (RFC 8654).
+    pub extended_message: bool,
+    /// Offer graceful restart.
+    pub graceful_restart: Option<RestartConfig>,
+    /// Long-lived stale times offered, in seconds (24 bits) per family with its F bit (RFC 9494). Sent only beside
+    /// `graceful_restart`.
+    pub long_lived: Vec<(AddressFamily, bool, u32)>,
+    /// How bad EVPN routes are treated.
+    pub evpn_errors: EvpnErrors,
+    /// Carry EVPN routes of unknown types as they are instead of discarding them (RFC 7606 section 5.4 says discard).
+    pub opaque_routes: bool,
+    /// Seed of the timers' jitter (RFC 4271 section 10): different on every speaker, so that they do not march in step.
+    pub jitter_seed: u64,
+}
+
+impl PeerConfig {
+    /// Smallest hold time that is not zero, in seconds (RFC 4271 section 4.2).
+    pub const MIN_HOLD_SECS: u16 = 3;
+
+    /// A configuration with this project's defaults: EVPN and RT-constrain, hold time 9 s, connect retry 1 s, graceful
+    /// restart of 120 s with the N bit and no forwarding state.
+    pub fn new(local_asn: Asn, local_router_id: RouterId) -> Self {
+        let families = vec![AddressFamily::EVPN, AddressFamily::RT_CONSTRAIN];
+        Self {
+            local_asn,
+            local_router_id,
+            remote_asn: None,
+            remote_router_id: None,
+            hold_time_secs: 9,
+            connect_retry: Duration::from_secs(1),
+            idle_hold_max: Duration::from_secs(60),
+            open_timeout: Duration::from_secs(15),
+            send_hold: None,
+            graceful_restart: Some(RestartConfig {
+                restart_time_secs: 120,
+                notification: true,
+                families: families.iter().map(|family| (*family, false)).collect(),
+            }),
+            families,
+            passive: false,
+            extended_message: true,
+            long_lived: Vec::new(),
+            evpn_errors: EvpnErrors::default(),
+            opaque_routes: false,
+            jitter_seed: u64::from(local_router_id.0),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the session wants done, and what it tells its owner.
+
+use core::fmt;
+
+use bytes::Bytes;
+
+use super::Negotiated;
+use crate::time::Duration;
+use crate::types::AddressFamily;
+use crate::wire::message::{Notification, RouteRefresh, Update};
+
+/// A TCP connection, numbered by the driver; never reused within a [`super::Peer`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnectionId(pub u32);
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// The peer did.
+    Incoming,
+    /// We did.
+    Outgoing,
+}
+
+/// The states of RFC 4271 section 8.2.2.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum State {
+    /// Stopped, or pausing after failures; connections are refused.
+    #[default]
+    Idle,
+    /// Dialling.
+    Connect,
+    /// Waiting for the peer, or for the next attempt.
+    Active,
+    /// Connected, OPEN sent.
+    OpenSent,
+    /// The peer's OPEN was accepted.
+    OpenConfirm,
+    /// Routes flow.
+    Established,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What the driver must do or pass on, in the order given.
+#[derive(Debug)]
+pub enum Output {
+    /// Dial the peer; answer with `connected` or `connect_failed`.
+    Connect,
+    /// Give up the attempt that is under way.
+    CancelConnect,
+    /// Send a whole message of the session's own (never an UPDATE), after what is queued.
+    Send(ConnectionId, Bytes),
+    /// Send what is queued, within a short time, and close.
+    Close(ConnectionId),
+    /// A session is up.
+    Established(ConnectionId, Box<Negotiated>),
+    /// Routes from the peer.
+    Update(Box<Update>),
+    /// The peer asks for routes, or marks the borders of such an answer.
+    RouteRefresh(RouteRefresh),
+    /// The session is over; exactly one for each `Established`.
+    Down(DownReason),
+    /// A connection failed before its session was up.
+    Failed(DownCause),
+    /// The state shown to people has changed.
+    StateChanged {
+        /// Until now.
+        from: State,
+        /// From now on.
+        to: State,
+    },
+}
+
+/// Why the owner ends a session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StopReason {
+    /// The peer is shut down by an operator: Cease 6/2 with a text of up to 255 octets (RFC 9003).
+    Shutdown {
+        /// Shown to the peer's operator.
+        communication: String,
+    },
+    /// The peer was removed from the configuration: Cease 6/3.
+    Deconfigured,
+    /// Leave for good and have the peer drop our routes at once (RFC 8538 section 3.1).
+    HardReset,
+    /// Leave and come back: where graceful restart was negotiated close without NOTIFICATION, so that any helper keeps
+    /// our routes; else Cease 6/2.
+    Restart,
+    /// Start again at once, for a configuration that must be negotiated: Cease 6/6, or 6/4 by an operator's wish.
+    Reset {
+        /// An operator asked, the configuration did not change.
+        administrative: bool,
+    },
+    /// The peer announced more routes than it may: Cease 6/1. Comes back after the longest idle hold.
+    MaxPrefixes,
+    /// The peer costs more memory than it may: Cease 6/8. Comes back after the longest idle hold.
+    OutOfResources,
+}
+
+/// Why a session or a connection ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DownCause {
+    /// The owner ended it.
+    Stopped(StopReason),
+    /// Nothing was heard for the hold time.
+    HoldTimerExpired,
+    /// The peer accepted nothing for the send-hold time (RFC 9687).
+    SendHoldTimerExpired,
+    /// No OPEN came in time.
+    OpenTimedOut,
+    /// The peer sent a NOTIFICATION.
+    NotificationReceived(Notification),
+    /// We sent one, for what the peer sent.
+    NotificationSent(Notification),
+    /// TCP closed.
+    Closed,
+    /// The peer came back on a new connection while the old one still looked alive (RFC 4724 section 4.2).
+    Replaced,
+}
+
+/// Why a session ended, and what that means for the peer's routes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DownReason {
+    /// The cause.
+    pub cause: DownCause,
+    /// Families whose routes are kept as stale until the peer is back or `restart_time` is over (RFC 4724 section 4.2,
+    /// RFC 8538); those of other families go at once.
+    pub keeps: Vec<AddressFamily>,
+    /// How long they are kept, from the peer's capability.
+    pub restart_time: Duration,
+}
