@@ -4,12 +4,14 @@
 //! `[[accept]]`. A key that is not known is an error with its line; semantic errors are collected, so that one run names
 //! all of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bgp_core::types::ParseError;
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -245,6 +247,86 @@ impl PeerSettings {
             }
         }
     }
+}
+
+/// A `[[peer]]` section: `address` and the settings.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(try_from = "toml::Table")]
+pub struct PeerEntry {
+    /// Where the peer listens.
+    pub address: PeerAddress,
+    /// The other keys.
+    pub settings: PeerSettings,
+}
+
+/// An `[[accept]]` section: `prefix` and the settings of every peer in it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(try_from = "toml::Table")]
+pub struct AcceptEntry {
+    /// Addresses that may connect.
+    pub prefix: IpNet,
+    /// The other keys.
+    pub settings: PeerSettings,
+}
+
+impl TryFrom<toml::Table> for PeerEntry {
+    type Error = toml::de::Error;
+
+    fn try_from(table: toml::Table) -> Result<Self, Self::Error> {
+        let (address, settings) = split_entry(table, "address")?;
+        Ok(Self { address, settings })
+    }
+}
+
+impl TryFrom<toml::Table> for AcceptEntry {
+    type Error = toml::de::Error;
+
+    fn try_from(table: toml::Table) -> Result<Self, Self::Error> {
+        let (prefix, settings) = split_entry(table, "prefix")?;
+        Ok(Self { prefix, settings })
+    }
+}
+
+/// A peer that is dialled (or waited for, if passive).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How the session is run.
+    pub settings: PeerSettings,
+    /// TCP-MD5 key.
+    pub key: Option<String>,
+}
+
+/// Peers of the file and of the flags, completed by `defaults` and checked.
+pub fn merge_peers(
+    flags: &[PeerAddress],
+    file: Vec<PeerEntry>,
+    defaults: &PeerSettings,
+    problems: &mut Problems,
+) -> BTreeMap<IpAddr, Peer> {
+    let from_flags = flags.iter().map(|address| (*address, PeerSettings::default()));
+    let from_file = file.into_iter().map(|peer| (peer.address, peer.settings));
+    let mut peers = BTreeMap::new();
+    for (address, settings) in from_file.chain(from_flags) {
+        let place = format!("peer {address}");
+        let settings = settings.or(defaults);
+        settings.check(&place, problems);
+        let key = settings.key(&place, problems);
+        if peers.insert(address.0.ip(), Peer { address: address.0, settings, key }).is_some() {
+            problems.push(format!("{place}: given twice; keep one"));
+        }
+    }
+    peers
+}
+
+/// Takes `name` out of the table and reads the rest as settings; a flattened struct would not refuse unknown keys.
+fn split_entry<T: DeserializeOwned>(
+    mut table: toml::Table,
+    name: &'static str,
+) -> Result<(T, PeerSettings), toml::de::Error> {
+    let value = table.remove(name).ok_or_else(|| serde::de::Error::missing_field(name))?;
+    Ok((value.try_into()?, table.try_into()?))
 }
 
 #[cfg(test)]

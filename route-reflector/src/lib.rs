@@ -1,1 +1,3 @@
 //! The Megalos route reflector.
+
+pub mod settings;

@@ -1,1 +1,3 @@
 //! The Megalos worker speaker: local MACs become routes, routes become FDB rows.
+
+pub mod settings;

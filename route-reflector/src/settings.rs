@@ -1,0 +1,263 @@
+//! Command line and configuration file of the reflector, merged and checked as a whole.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use bgp_core::types::{Asn, RouterId};
+use clap::Parser;
+use daemon::config::{
+    AcceptEntry, ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file,
+};
+use daemon::run::LogFormat;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// The Megalos route reflector: reflects EVPN routes between workers and routers (RFC 4456, RFC 7432).
+///
+/// Every flag has a key of the same name in the configuration file; a flag wins. SIGHUP reads the file again without
+/// touching the sessions of peers that did not change. SIGTERM leaves so that peers keep their routes (RFC 4724).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "megalos-rr", version)]
+pub struct Options {
+    /// TOML configuration file; docs/configuration.md describes its keys
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port to accept BGP sessions on; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Our AS number [default: 65000]
+    #[arg(long, value_name = "N")]
+    pub asn: Option<u32>,
+    /// Our BGP identifier, an IPv4 address that no other speaker uses
+    #[arg(long, value_name = "IP")]
+    pub router_id: Option<Ipv4Addr>,
+    /// Cluster id, the same for all reflectors of a fabric [default: the router id]
+    #[arg(long, value_name = "IP")]
+    pub cluster_id: Option<Ipv4Addr>,
+    /// Accept sessions from any address in this prefix; may be repeated
+    #[arg(long, value_name = "PREFIX")]
+    pub accept: Vec<IpNet>,
+    /// Dial these peers; the port defaults to 179
+    #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    pub peer: Vec<PeerAddress>,
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Answer `megalos show` on this Unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// Send hard resets when leaving, so that peers drop our routes at once (RFC 8538)
+    #[arg(long)]
+    pub flush_on_exit: bool,
+    /// Form of log lines
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    listen: Vec<SocketAddr>,
+    asn: Option<u32>,
+    router_id: Option<Ipv4Addr>,
+    cluster_id: Option<Ipv4Addr>,
+    http: Option<SocketAddr>,
+    control: Option<PathBuf>,
+    defaults: PeerSettings,
+    peer: Vec<PeerEntry>,
+    accept: Vec<AcceptEntry>,
+}
+
+/// A prefix from which sessions are accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accept {
+    /// The prefix; the longest match wins.
+    pub prefix: IpNet,
+    /// How the sessions are run.
+    pub settings: PeerSettings,
+    /// TCP-MD5 key.
+    pub key: Option<String>,
+}
+
+/// What the reflector runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Listening sockets.
+    pub listen: Vec<SocketAddr>,
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP identifier.
+    pub router_id: RouterId,
+    /// Our cluster id.
+    pub cluster_id: u32,
+    /// Peers by address.
+    pub peers: BTreeMap<IpAddr, Peer>,
+    /// Accepted prefixes.
+    pub accept: Vec<Accept>,
+    /// HTTP address.
+    pub http: Option<SocketAddr>,
+    /// Control socket.
+    pub control: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Merges the flags with the file that they name.
+    pub fn load(options: &Options) -> Result<Self, ConfigError> {
+        let file = match &options.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        Self::merge(options, file)
+    }
+
+    fn merge(options: &Options, file: File) -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        let listen = if options.listen.is_empty() { file.listen } else { options.listen.clone() };
+        let asn = options.asn.or(file.asn).unwrap_or(65_000);
+        problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
+        let router_id = options.router_id.or(file.router_id).or_else(|| first_ipv4(&listen));
+        let router_id = router_id.filter(|id| !id.is_unspecified()).unwrap_or_else(|| {
+            problems.push("no router id; give --router-id an IPv4 address that is unique in the fabric");
+            Ipv4Addr::UNSPECIFIED
+        });
+        file.defaults.check("[defaults]", &mut problems);
+        let peers = merge_peers(&options.peer, file.peer, &file.defaults, &mut problems);
+        let accept = merge_accept(&options.accept, file.accept, &file.defaults, &mut problems);
+        problems.require(listen.is_empty() || !accept.is_empty() || !peers.is_empty(), || {
+            "nobody may connect: give --accept PREFIX or --peer ADDR".into()
+        });
+        problems.require(!listen.is_empty() || !peers.is_empty(), || {
+            "nothing to do: give --listen ADDR:PORT to accept sessions, or --peer ADDR to dial".into()
+        });
+        let settings = Self {
+            listen,
+            asn: Asn(asn),
+            router_id: router_id.into(),
+            cluster_id: options.cluster_id.or(file.cluster_id).unwrap_or(router_id).into(),
+            peers,
+            accept,
+            http: options.http.or(file.http),
+            control: options.control.clone().or(file.control),
+        };
+        problems.finish(settings)
+    }
+
+    /// The accepted prefix that `address` falls into, longest first.
+    pub fn accepts(&self, address: IpAddr) -> Option<&Accept> {
+        self.accept
+            .iter()
+            .filter(|accept| accept.prefix.contains(&address))
+            .max_by_key(|accept| accept.prefix.prefix_len())
+    }
+
+    /// What differs from `newer` and takes a restart to change.
+    pub fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for (differs, name) in [
+            (self.listen != newer.listen, "listen"),
+            (self.asn != newer.asn, "asn"),
+            (self.router_id != newer.router_id, "router_id"),
+            (self.cluster_id != newer.cluster_id, "cluster_id"),
+            (self.http != newer.http, "http"),
+            (self.control != newer.control, "control"),
+        ] {
+            if differs {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+fn first_ipv4(listen: &[SocketAddr]) -> Option<Ipv4Addr> {
+    listen.iter().find_map(|address| match address.ip() {
+        IpAddr::V4(address) if !address.is_unspecified() && !address.is_loopback() => Some(address),
+        _ => None,
+    })
+}
+
+fn merge_accept(
+    flags: &[IpNet],
+    file: Vec<AcceptEntry>,
+    defaults: &PeerSettings,
+    problems: &mut Problems,
+) -> Vec<Accept> {
+    let from_flags = flags.iter().map(|prefix| (*prefix, PeerSettings::default()));
+    let from_file = file.into_iter().map(|accept| (accept.prefix, accept.settings));
+    let mut accept: Vec<Accept> = Vec::new();
+    for (prefix, settings) in from_file.chain(from_flags) {
+        let prefix = prefix.trunc();
+        let place = format!("accept {prefix}");
+        let settings = settings.or(defaults);
+        settings.check(&place, problems);
+        let key = settings.key(&place, problems);
+        if accept.iter().any(|other| other.prefix == prefix) {
+            problems.push(format!("{place}: given twice; keep one"));
+        }
+        accept.push(Accept { prefix, settings, key });
+    }
+    accept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(flags: &[&str], file: &str) -> Result<Settings, String> {
+        let options =
+            Options::try_parse_from(std::iter::once(&"megalos-rr").chain(flags)).map_err(|e| e.to_string())?;
+        let file: File = toml::from_str(file).map_err(|e| e.to_string())?;
+        Settings::merge(&options, file).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let settings = merged(
+            &["--listen", "192.0.2.1:1179", "--asn", "65001", "--accept", "10.0.0.0/8"],
+            "asn = 65002\nrouter_id = \"192.0.2.9\"\n",
+        );
+        let settings = settings.unwrap();
+        assert_eq!((settings.asn, settings.router_id.to_string().as_str()), (Asn(65_001), "192.0.2.9"));
+        assert_eq!(settings.cluster_id, settings.router_id.0);
+    }
+
+    #[test]
+    fn peers_take_the_defaults_that_they_leave_out() {
+        let settings = merged(
+            &["--router-id", "192.0.2.1"],
+            "[defaults]\nhold_time_secs = 30\npassword = \"x\"\n[[peer]]\naddress = \"192.0.2.2:1179\"\nhold_time_secs = 6\n",
+        );
+        let settings = settings.unwrap();
+        let peer = &settings.peers[&"192.0.2.2".parse::<IpAddr>().unwrap()];
+        assert_eq!((peer.settings.hold_time_secs, peer.key.as_deref()), (Some(6), Some("x")));
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_peer_is_refused() {
+        let error = merged(&["--router-id", "192.0.2.1"], "[[peer]]\naddress = \"192.0.2.2\"\nhold = 6\n").unwrap_err();
+        assert!(error.contains("hold"), "{error}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let error = merged(&["--asn", "0", "--peer", "192.0.2.2,192.0.2.2"], "[defaults]\nhold_time_secs = 2\n");
+        let error = error.unwrap_err();
+        for part in ["asn is 0", "no router id", "hold_time_secs is below 3", "given twice"] {
+            assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_accepted_prefix_wins() {
+        let settings = merged(
+            &["--listen", "192.0.2.1:179"],
+            "[[accept]]\nprefix = \"10.0.0.0/8\"\n[[accept]]\nprefix = \"10.1.0.0/16\"\nasn = 65001\n",
+        );
+        let settings = settings.unwrap();
+        let found = settings.accepts("10.1.2.3".parse().unwrap()).unwrap();
+        assert_eq!(found.settings.asn, Some(65_001));
+        assert!(settings.accepts("11.0.0.1".parse().unwrap()).is_none());
+    }
+}

@@ -1,0 +1,273 @@
+//! Command line and configuration file of the worker, merged and checked as a whole.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use bgp_core::types::{Asn, RouterId};
+use clap::Parser;
+use daemon::config::{ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file};
+use daemon::run::LogFormat;
+use serde::Deserialize;
+
+/// UDP port of VXLAN (RFC 7348).
+const VXLAN_PORT: u16 = 4_789;
+/// Name of the overlay namespace where none is given.
+const OVERLAY_NAMESPACE: &str = "megalos";
+
+/// The Megalos worker speaker: announces the MAC addresses of its node's LANs over EVPN and programs the kernel's VXLAN
+/// forwarding from what others announce (RFC 7432, RFC 8365).
+///
+/// Every flag has a key of the same name in the configuration file; a flag wins. SIGHUP reads the file again without
+/// touching the sessions of peers that did not change. SIGTERM leaves the kernel's forwarding in place.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "megalos-speaker", version)]
+pub struct Options {
+    /// TOML configuration file; docs/configuration.md describes its keys
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Our AS number [default: 65000]
+    #[arg(long, value_name = "N")]
+    pub asn: Option<u32>,
+    /// A route reflector or router to keep a session with; the port defaults to 179; may be repeated
+    #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    pub reflector: Vec<PeerAddress>,
+    /// Address of this node that VXLAN packets come from and go to
+    #[arg(long, value_name = "IP")]
+    pub vtep: Option<IpAddr>,
+    /// Our BGP identifier [default: the VTEP if it is IPv4, else a hash of it]
+    #[arg(long, value_name = "IP")]
+    pub router_id: Option<Ipv4Addr>,
+    /// Serve the VXLAN devices and bridges that exist in this network namespace instead of making our own
+    #[arg(long, conflicts_with = "overlay_namespace")]
+    pub adopt: bool,
+    /// Network namespace for bridges and VXLAN devices, made if it does not exist [default: megalos]
+    #[arg(long, value_name = "NAME")]
+    pub overlay_namespace: Option<String>,
+    /// UDP port of VXLAN [default: 4789]
+    #[arg(long, value_name = "PORT")]
+    pub vxlan_port: Option<u16>,
+    /// Serve CNI requests on this Unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pub cni: Option<PathBuf>,
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Answer `megalos show` on this Unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// When leaving, withdraw all routes and remove our forwarding state from the kernel
+    #[arg(long)]
+    pub flush_on_exit: bool,
+    /// Form of log lines
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    asn: Option<u32>,
+    vtep: Option<IpAddr>,
+    router_id: Option<Ipv4Addr>,
+    adopt: bool,
+    overlay_namespace: Option<String>,
+    vxlan_port: Option<u16>,
+    cni: Option<PathBuf>,
+    http: Option<SocketAddr>,
+    control: Option<PathBuf>,
+    foreign_asns: Vec<u32>,
+    duplicate_moves: Option<u32>,
+    duplicate_window_secs: Option<u32>,
+    duplicate_freeze_secs: Option<u32>,
+    defaults: PeerSettings,
+    peer: Vec<PeerEntry>,
+}
+
+/// Where bridges and VXLAN devices live.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Overlay {
+    /// In the current namespace, made by somebody else.
+    Adopt,
+    /// In a namespace of this name, made by us.
+    Namespace(String),
+}
+
+/// Duplicate address detection (RFC 7432 section 15.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DuplicateDetection {
+    /// Moves within the window that make a duplicate.
+    pub moves: u32,
+    /// The window, in seconds.
+    pub window_secs: u32,
+    /// How long a duplicate address stays where it is; `None` only reports it.
+    pub freeze_secs: Option<u32>,
+}
+
+/// What the worker runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP identifier.
+    pub router_id: RouterId,
+    /// Our VTEP.
+    pub vtep: IpAddr,
+    /// Where the devices live.
+    pub overlay: Overlay,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// Reflectors and routers by address.
+    pub peers: BTreeMap<IpAddr, Peer>,
+    /// Other ASNs whose route targets we ask foreign reflectors for (RFC 4684).
+    pub foreign_asns: Vec<Asn>,
+    /// Duplicate detection.
+    pub duplicates: DuplicateDetection,
+    /// CNI socket.
+    pub cni: Option<PathBuf>,
+    /// HTTP address.
+    pub http: Option<SocketAddr>,
+    /// Control socket.
+    pub control: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Merges the flags with the file that they name.
+    pub fn load(options: &Options) -> Result<Self, ConfigError> {
+        let file = match &options.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        Self::merge(options, file)
+    }
+
+    fn merge(options: &Options, file: File) -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        let asn = options.asn.or(file.asn).unwrap_or(65_000);
+        problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
+        let vtep = options.vtep.or(file.vtep).unwrap_or_else(|| {
+            problems.push("no VTEP; give --vtep the address of this node that other nodes reach");
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        });
+        problems.require(!vtep.is_loopback() && !vtep.is_multicast(), || {
+            format!("vtep {vtep} cannot carry VXLAN; give the unicast address that other nodes reach")
+        });
+        file.defaults.check("[defaults]", &mut problems);
+        let peers = merge_peers(&options.reflector, file.peer, &file.defaults, &mut problems);
+        problems.require(!peers.is_empty(), || "no reflector; give --reflector ADDR[:PORT]".into());
+        let adopt = options.adopt || (file.adopt && options.overlay_namespace.is_none());
+        let namespace = options.overlay_namespace.clone().or(file.overlay_namespace);
+        problems.require(!(adopt && namespace.is_some()), || {
+            "adopt and overlay_namespace exclude each other; keep one".into()
+        });
+        let vxlan_port = options.vxlan_port.or(file.vxlan_port).unwrap_or(VXLAN_PORT);
+        problems.require(vxlan_port != 0, || "vxlan_port is 0; give 1 to 65535".into());
+        let duplicates = DuplicateDetection {
+            moves: file.duplicate_moves.unwrap_or(5),
+            window_secs: file.duplicate_window_secs.unwrap_or(180),
+            freeze_secs: file.duplicate_freeze_secs,
+        };
+        problems.require(duplicates.moves >= 2 && duplicates.window_secs >= 2, || {
+            "duplicate_moves and duplicate_window_secs must be 2 or more".into()
+        });
+        let settings = Self {
+            asn: Asn(asn),
+            router_id: options.router_id.or(file.router_id).map_or_else(|| router_id_of(vtep), RouterId::from),
+            vtep,
+            overlay: match namespace {
+                _ if adopt => Overlay::Adopt,
+                Some(name) => Overlay::Namespace(name),
+                None => Overlay::Namespace(OVERLAY_NAMESPACE.into()),
+            },
+            vxlan_port,
+            peers,
+            foreign_asns: file.foreign_asns.into_iter().map(Asn).collect(),
+            duplicates,
+            cni: options.cni.clone().or(file.cni),
+            http: options.http.or(file.http),
+            control: options.control.clone().or(file.control),
+        };
+        problems.require(settings.router_id.0 != 0, || "the router id is 0.0.0.0; give --router-id another".into());
+        problems.finish(settings)
+    }
+
+    /// What differs from `newer` and takes a restart to change.
+    pub fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for (differs, name) in [
+            (self.asn != newer.asn, "asn"),
+            (self.router_id != newer.router_id, "router_id"),
+            (self.vtep != newer.vtep, "vtep"),
+            (self.overlay != newer.overlay, "adopt or overlay_namespace"),
+            (self.vxlan_port != newer.vxlan_port, "vxlan_port"),
+            (self.foreign_asns != newer.foreign_asns, "foreign_asns"),
+            (self.duplicates != newer.duplicates, "duplicate_*"),
+            (self.cni != newer.cni, "cni"),
+            (self.http != newer.http, "http"),
+            (self.control != newer.control, "control"),
+        ] {
+            if differs {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// An IPv4 VTEP is the identifier; of an IPv6 one, a 32-bit FNV-1a hash, which is the same after every restart.
+fn router_id_of(vtep: IpAddr) -> RouterId {
+    match vtep {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let hash = address
+                .octets()
+                .iter()
+                .fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193));
+            RouterId(hash.max(1))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(flags: &[&str], file: &str) -> Result<Settings, String> {
+        let options =
+            Options::try_parse_from(std::iter::once(&"megalos-speaker").chain(flags)).map_err(|e| e.to_string())?;
+        let file: File = toml::from_str(file).map_err(|e| e.to_string())?;
+        Settings::merge(&options, file).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn three_flags_are_enough() {
+        let settings = merged(&["--asn", "65000", "--reflector", "192.0.2.1:1179", "--vtep", "192.0.2.2"], "").unwrap();
+        assert_eq!(settings.router_id.to_string(), "192.0.2.2");
+        assert_eq!(settings.overlay, Overlay::Namespace("megalos".into()));
+        assert_eq!(settings.vxlan_port, 4_789);
+    }
+
+    #[test]
+    fn an_ipv6_vtep_gives_a_stable_router_id() {
+        let id = |vtep: &str| router_id_of(vtep.parse().unwrap());
+        assert_eq!(id("2001:db8::1"), id("2001:db8:0::1"));
+        assert_ne!(id("2001:db8::1"), id("2001:db8::2"));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let error = merged(&["--asn", "0"], "vxlan_port = 0\n").unwrap_err();
+        for part in ["asn is 0", "no VTEP", "no reflector", "vxlan_port is 0"] {
+            assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+
+    #[test]
+    fn adopting_and_a_namespace_of_our_own_exclude_each_other() {
+        assert!(merged(&["--adopt", "--overlay-namespace", "x"], "").is_err());
+        let base = ["--reflector", "192.0.2.1", "--vtep", "192.0.2.2"];
+        assert!(merged(&base, "adopt = true\noverlay_namespace = \"x\"\n").unwrap_err().contains("exclude"));
+        assert_eq!(merged(&base, "adopt = true\n").unwrap().overlay, Overlay::Adopt);
+    }
+}
