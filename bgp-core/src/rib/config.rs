@@ -1,0 +1,107 @@
+//! What the owner of a [`Rib`](super::Rib) decides: identity, role, limits.
+
+use std::net::IpAddr;
+
+use crate::time::Duration;
+use crate::types::{AddressFamily, Asn, PeerId, RouterId};
+
+/// The source of routes that this speaker originates itself.
+pub const LOCAL_PEER: PeerId = PeerId(u32::MAX);
+
+/// Identity and limits of a RIB.
+#[derive(Clone, Debug)]
+pub struct RibConfig {
+    /// The local AS.
+    pub local_asn: Asn,
+    /// The local BGP identifier.
+    pub router_id: RouterId,
+    /// Reflector or worker.
+    pub role: Role,
+    /// Next hop of the memberships that this speaker announces.
+    pub local_address: IpAddr,
+    /// The longest that an end-of-RIB of ours is held back for others' (design: 30 s).
+    pub end_of_rib_hold: Duration,
+    /// Encoded octets that an update group keeps for members that have not read them yet; a member further behind is
+    /// served from the table instead.
+    pub log_limit_octets: usize,
+    /// Destinations without a route whose identity is kept because a slow member may still have to hear of their
+    /// withdrawal; beyond it the slowest members are reported by [`Rib::drain_laggards`](super::Rib::drain_laggards).
+    pub dead_destinations_limit: usize,
+    /// Key of the hash tables; unpredictable to peers, fixed in a simulation.
+    pub hash_seed: u64,
+}
+
+impl RibConfig {
+    /// A configuration with the default limits.
+    pub fn new(role: Role, local_asn: Asn, router_id: RouterId, local_address: IpAddr) -> Self {
+        Self {
+            local_asn,
+            router_id,
+            role,
+            local_address,
+            end_of_rib_hold: Duration::from_secs(30),
+            log_limit_octets: 16 << 20,
+            dead_destinations_limit: 1 << 20,
+            hash_seed: 0,
+        }
+    }
+
+    /// The cluster id of a reflector.
+    pub fn cluster_id(&self) -> Option<u32> {
+        match self.role {
+            Role::Reflector { cluster_id } => Some(cluster_id.unwrap_or(self.router_id.0)),
+            Role::Worker => None,
+        }
+    }
+}
+
+/// What a speaker does with the routes it hears.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Reflects between its clients (RFC 4456), asks each peer for all routes by the default membership, and holds its
+    /// EVPN end-of-RIB back until the peers it expects have spoken.
+    Reflector {
+        /// CLUSTER_ID; the router id unless set.
+        cluster_id: Option<u32>,
+    },
+    /// Originates routes and uses others'; best-path changes are recorded for
+    /// [`Rib::drain_changes`](super::Rib::drain_changes). Its end-of-RIBs wait for
+    /// [`Rib::local_ready`](super::Rib::local_ready).
+    Worker,
+}
+
+/// What one peer may cost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerLimits {
+    /// Routes per family.
+    pub max_prefixes: usize,
+    /// Octets of distinct attribute sets, over all families.
+    pub max_attribute_octets: usize,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self { max_prefixes: 1_000_000, max_attribute_octets: 256 << 20 }
+    }
+}
+
+/// Why a peer's session must end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LimitExceeded {
+    /// Cease 6/1 (RFC 4486).
+    #[error("the peer announced more than {limit} {family} routes; raise max-prefixes of this peer if it may")]
+    Prefixes {
+        /// The family.
+        family: AddressFamily,
+        /// The limit that was met.
+        limit: usize,
+    },
+    /// Cease 6/8 (RFC 4486).
+    #[error(
+        "the peer's path attributes take more than {limit} octets; raise max-attribute-octets of this peer if they may"
+    )]
+    AttributeOctets {
+        /// The limit that was met.
+        limit: usize,
+    },
+}

@@ -1,0 +1,83 @@
+//! A peer as the RIB sees it: its class, its identity, and what was negotiated.
+
+use std::net::IpAddr;
+
+use smallvec::SmallVec;
+
+use super::config::PeerLimits;
+use crate::session::Negotiated;
+use crate::types::{AddressFamily, Asn, RouterId};
+
+/// How routes of and to a peer are treated (RFC 4456 section 6).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PeerClass {
+    /// This speaker itself.
+    Local,
+    /// iBGP, a client of this reflector.
+    Client,
+    /// iBGP, not a client: another reflector, or any iBGP peer of a worker.
+    NonClient,
+    /// eBGP.
+    External,
+}
+
+/// What the session layer tells when a session is established.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerInfo {
+    /// Client, non-client or external; never [`PeerClass::Local`].
+    pub class: PeerClass,
+    /// AS of the peer.
+    pub asn: Asn,
+    /// BGP identifier from its OPEN.
+    pub router_id: RouterId,
+    /// Address of the session's far end, the last tie-break.
+    pub address: IpAddr,
+    /// 4-octet AS numbers were negotiated (RFC 6793).
+    pub four_octet_as: bool,
+    /// Extended messages were negotiated (RFC 8654).
+    pub extended_message: bool,
+    /// Enhanced route refresh was negotiated (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// The families negotiated, each at most once.
+    pub families: SmallVec<[PeerFamily; 2]>,
+    /// What the peer may cost.
+    pub limits: PeerLimits,
+}
+
+impl PeerInfo {
+    /// What the session layer agreed on with a peer of this class at this address.
+    pub fn new(class: PeerClass, address: IpAddr, limits: PeerLimits, negotiated: &Negotiated) -> Self {
+        let families = negotiated.families.iter().map(|family| PeerFamily {
+            family: *family,
+            graceful_restart: negotiated.restart_families().any(|restarting| restarting == *family),
+            forwarding_preserved: negotiated.preserves(*family),
+        });
+        Self {
+            class,
+            asn: negotiated.remote_asn,
+            router_id: negotiated.remote_router_id,
+            address,
+            four_octet_as: negotiated.four_octet_as,
+            extended_message: negotiated.extended_message,
+            enhanced_refresh: negotiated.enhanced_route_refresh,
+            families: families.collect(),
+            limits,
+        }
+    }
+
+    /// What was negotiated for a family.
+    pub fn family(&self, family: AddressFamily) -> Option<&PeerFamily> {
+        self.families.iter().find(|entry| entry.family == family)
+    }
+}
+
+/// A negotiated family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerFamily {
+    /// AFI and SAFI.
+    pub family: AddressFamily,
+    /// The peer listed the family in its graceful restart capability: it will send an end-of-RIB (RFC 4724).
+    pub graceful_restart: bool,
+    /// It listed it with the F bit: stale routes may be kept until that end-of-RIB.
+    pub forwarding_preserved: bool,
+}
