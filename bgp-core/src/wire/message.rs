@@ -102,6 +102,8 @@ pub enum RefreshKind {
     Begin,
     /// 2: end of a refresh (EoRR).
     End,
+    /// 3 and more: to be ignored (section 5).
+    Unknown(u8),
 }
 
 /// UPDATE, decoded. Treat-as-withdraw has been applied: routes of a malformed announcement stand in `unreach`.

@@ -2,11 +2,29 @@
 //!
 //! Structures are parsed, not validated afterwards: what decodes is well-formed, and what is sent is encoded from these
 //! structures, never copied from what a peer sent (except attributes that RFC 4271 section 5 tells to pass along).
+//!
+//! ```text
+//!   bytes ──► frame() ──► Message::decode ──► Message          Err(Notification) at either step ends the session
+//!   bytes ◄───────────── Message::encode ◄─── Message
+//! ```
 
 pub mod attributes;
+mod capability;
+mod codec;
+pub mod context;
+pub mod error;
+pub mod frame;
 pub mod message;
 pub mod nlri;
+pub mod notification;
+mod open;
+mod reader;
+mod refresh;
+mod update;
 
 pub use attributes::PathAttributes;
+pub use context::{DecodeContext, EncodeContext, EvpnErrors, MultiprotocolErrors};
+pub use error::NotificationCode;
+pub use frame::{Frame, MaxMessage, MessageKind, frame};
 pub use message::{Capability, Message, Notification, Open, RouteRefresh, Update};
 pub use nlri::{Evpn, EvpnKey, EvpnPayload, Nlri, Route, RtConstrain, RtMembership};
