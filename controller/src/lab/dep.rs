@@ -120,30 +120,32 @@ impl Graph {
         groups
     }
 
-    /// Names every loop among the devices that still wait, each device in one loop at most.
+    /// Walks back from the devices that still wait; whoever meets a device of his own path has found a loop.
     fn report_loops(&self, waiting: &[usize], devices: &[Device], report: &mut Report) {
-        // 0: not seen; otherwise the walk that came by.
-        let mut seen_in = vec![0; devices.len()];
-        let stuck = waiting.iter().enumerate().filter(|(_, count)| **count > 0);
-        for (walk, (start, _)) in stuck.enumerate() {
+        let mut is_seen = vec![false; devices.len()];
+        let is_stuck = |d: usize| waiting.get(d).is_some_and(|count| *count > 0);
+        let before = |d: usize| {
+            let before = self.after.get(d).into_iter().flat_map(BTreeMap::keys);
+            before.copied().filter(|d| is_stuck(*d))
+        };
+        for start in (0..devices.len()).filter(|d| is_stuck(*d)) {
+            // The devices from `start` to here, and for each the ones before it that are still to be visited.
             let mut path = Vec::new();
-            let mut here = start;
-            while seen_in.get(here) == Some(&0) {
-                if let Some(seen) = seen_in.get_mut(here) {
-                    *seen = walk + 1;
-                }
-                path.push(here);
-                // A device that waits has somebody waiting before it.
-                let before = self.after.get(here).into_iter().flatten();
-                let is_stuck = |d: &usize| waiting.get(*d).is_some_and(|count| *count > 0);
-                let Some(next) = before.map(|(d, _)| *d).find(is_stuck) else {
-                    break;
+            let mut walks = vec![vec![start].into_iter()];
+            while let Some(walk) = walks.last_mut() {
+                let Some(here) = walk.next() else {
+                    walks.pop();
+                    path.pop();
+                    continue;
                 };
-                here = next;
-            }
-            if seen_in.get(here) == Some(&(walk + 1)) {
-                let from = path.iter().position(|d| *d == here).unwrap_or_default();
-                self.report_loop(path.get(from..).unwrap_or_default(), devices, report);
+                if let Some(from) = path.iter().position(|d| *d == here) {
+                    self.report_loop(path.get(from..).unwrap_or_default(), devices, report);
+                } else if let Some(seen) = is_seen.get_mut(here).filter(|seen| !**seen) {
+                    *seen = true;
+                    path.push(here);
+                    let next: Vec<usize> = before(here).collect();
+                    walks.push(next.into_iter());
+                }
             }
         }
     }

@@ -87,7 +87,9 @@ impl Lab {
             }
         }
         if !self.external.is_empty() {
-            let lans: Vec<String> = self.external.iter().map(|link| link.lan.clone()).collect();
+            let mut lans: Vec<String> = self.external.iter().map(|link| link.lan.clone()).collect();
+            lans.sort_unstable();
+            lans.dedup();
             report.push(NotActing {
                 what: "lab.ext".to_owned(),
                 devices: Vec::new(),

@@ -77,7 +77,7 @@ pub struct DeviceOptions {
 /// A published port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// Port on the host, 1 to 65535.
+    /// Port on the host; 0 is any free one.
     pub host: u16,
     /// Port in the device, 1 to 65535.
     pub guest: u16,
@@ -261,7 +261,7 @@ pub(super) fn likely_option(name: &str) -> Option<&'static str> {
     };
     let near = || {
         let mut known = OPTION_NAMES.into_iter();
-        known.find(|known| known.len() > 2 && edits(known, &lower) <= 1)
+        known.find(|known| edits(known, &lower) <= known.len().saturating_sub(2).min(2))
     };
     synonym.or_else(near)
 }

@@ -23,7 +23,10 @@ pub(super) fn parse(bytes: &[u8], report: &mut Report) -> Settings {
         }
         Err(error) => {
             let location = Location::line(FILE, error.line()).at(error.column());
-            report.error(location, ErrorCode::Syntax, error.to_string(), "a JSON object");
+            let text = error.to_string();
+            // The position is told apart.
+            let found = text.split(" at line ").next().unwrap_or(&text);
+            report.error(location, ErrorCode::Syntax, found, "a JSON object");
             return Settings::default();
         }
     };

@@ -94,10 +94,10 @@ pub(super) fn mem(value: &str) -> Result<MemBytes, Invalid> {
 }
 
 pub(super) fn cpus(value: &str) -> Result<Cpus, Invalid> {
-    let invalid = || Invalid::new(quote(value), "a number of processors above 0, as in `0.5`");
+    let invalid = || Invalid::new(quote(value), "a number of processors, as in `0.5`");
     let digits = without_digit_underscores(trim(value));
     let number: f64 = digits.parse().map_err(|_| invalid())?;
-    if !(number > 0.0 && number <= CPUS_MAX) {
+    if !(0.0..=CPUS_MAX).contains(&number) {
         return Err(invalid());
     }
     // In range, so the cast neither wraps nor saturates.
@@ -118,8 +118,8 @@ pub(super) fn port(value: &str) -> Result<Port, Invalid> {
         None => (value, Protocol::Tcp),
     };
     let (host, guest) = match ports.split_once(':') {
-        Some((host, guest)) => (port_number(host), port_number(guest)),
-        None => (Some(DEFAULT_HOST_PORT), port_number(ports)),
+        Some((host, guest)) => (port_number(host), guest_port(guest)),
+        None => (Some(DEFAULT_HOST_PORT), guest_port(ports)),
     };
     match (host, guest) {
         (Some(host), Some(guest)) => Ok(Port { host, guest, protocol }),
@@ -141,8 +141,11 @@ fn parse_protocol(text: &str) -> Option<Protocol> {
 }
 
 fn port_number(text: &str) -> Option<u16> {
-    let number = u16::try_from(unsigned(text)?).ok()?;
-    (number > 0).then_some(number)
+    u16::try_from(unsigned(text)?).ok()
+}
+
+fn guest_port(text: &str) -> Option<u16> {
+    port_number(text).filter(|port| *port > 0)
 }
 
 pub(super) fn sysctl(value: &str) -> Result<Sysctl, Invalid> {
