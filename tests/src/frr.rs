@@ -1,0 +1,60 @@
+//! FRR on a host: its daemons with configuration and sockets of their own.
+
+use std::path::PathBuf;
+
+use crate::host::Host;
+use crate::{programs, wait};
+
+const LIBRARY: &str = "/usr/lib/frr";
+
+/// FRR daemons on one host.
+#[derive(Debug)]
+pub struct Frr {
+    directory: PathBuf,
+}
+
+impl Frr {
+    /// Starts zebra and bgpd with this configuration.
+    ///
+    /// # Panics
+    ///
+    /// If FRR cannot be installed or does not start.
+    pub fn start(host: &mut Host, config: &str) -> Self {
+        programs::require("bgpd", "frr");
+        let directory = host.directory().join("frr");
+        std::fs::create_dir_all(&directory).unwrap_or_else(|error| panic!("{error}"));
+        let file = directory.join("frr.conf");
+        std::fs::write(&file, config).unwrap_or_else(|error| panic!("{error}"));
+        host.sh(&format!("chown -R frr:frr {0} && chmod 755 {0}", directory.display()));
+        let frr = Self { directory };
+        for daemon in ["zebra", "bgpd"] {
+            frr.spawn(host, daemon);
+        }
+        frr
+    }
+
+    fn spawn(&self, host: &mut Host, daemon: &str) {
+        let directory = self.directory.display();
+        let mut command = host.command(format!("{LIBRARY}/{daemon}"));
+        command.args(["-f", &format!("{directory}/frr.conf")]);
+        command.args(["-i", &format!("{directory}/{daemon}.pid")]);
+        command.args(["-z", &format!("{directory}/zserv.api")]);
+        command.args(["--vty_socket", &directory.to_string()]);
+        command.args(["--log", "stdout", "--log-level", "informational"]);
+        host.spawn(daemon, command);
+        let socket = self.directory.join(format!("{daemon}.vty"));
+        wait::until_true(&format!("{daemon} to open {}", socket.display()), || socket.exists());
+    }
+
+    /// Runs a vtysh command.
+    pub fn vtysh(&self, host: &Host, line: &str) -> String {
+        let directory = self.directory.display();
+        let output = host.try_sh(&format!("vtysh --vty_socket {directory} -c '{line}'"));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The version that runs.
+    pub fn version(&self, host: &Host) -> String {
+        self.vtysh(host, "show version").lines().next().unwrap_or_default().to_owned()
+    }
+}

@@ -1,0 +1,245 @@
+//! Our own daemons on hosts, and devices attached to LANs through a worker's CNI socket.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use cni::client::Client;
+use cni::{Attach, Attachment, PodDescriptors};
+use daemon::control;
+use daemon::show::{MacRow, PeerRow, RouteRow, Rows, Topic, VniRow};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+use crate::host::Host;
+use crate::{programs, wait};
+
+/// A reflector on a host.
+#[derive(Debug)]
+pub struct Reflector {
+    /// Where it runs.
+    pub host: Host,
+    pid: u32,
+    arguments: Vec<String>,
+}
+
+impl Reflector {
+    /// Starts a reflector that listens on `listen` and accepts everybody in `accept`; `more` is appended.
+    pub fn start(mut host: Host, listen: &str, accept: &[&str], more: &[&str]) -> Self {
+        let mut arguments = vec!["--listen".to_owned(), listen.to_owned()];
+        for prefix in accept {
+            arguments.extend(["--accept".to_owned(), (*prefix).to_owned()]);
+        }
+        arguments.extend(["--control".to_owned(), socket_path(&host, "rr").display().to_string()]);
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let pid = launch(&mut host, "megalos-rr", &arguments);
+        let reflector = Self { host, pid, arguments };
+        reflector.wait_until_it_answers();
+        reflector
+    }
+
+    fn wait_until_it_answers(&self) {
+        wait::until("the reflector to answer", || control::ask(&socket_path(&self.host, "rr"), Topic::Peers));
+    }
+
+    /// Its sessions.
+    pub fn peers(&self) -> Vec<PeerRow> {
+        peers(&socket_path(&self.host, "rr"))
+    }
+
+    /// Its routes.
+    pub fn routes(&self) -> Vec<RouteRow> {
+        routes(&socket_path(&self.host, "rr"))
+    }
+
+    /// Ends the process.
+    pub fn kill(&mut self, signal: Signal) {
+        self.host.kill(self.pid, signal);
+    }
+
+    /// Starts it again as before.
+    pub fn restart(&mut self) {
+        let arguments = self.arguments.clone();
+        self.pid = launch(&mut self.host, "megalos-rr", &arguments);
+        self.wait_until_it_answers();
+    }
+}
+
+/// A worker on a host, with an overlay namespace of its own.
+#[derive(Debug)]
+pub struct Worker {
+    /// Where it runs.
+    pub host: Host,
+    pid: u32,
+    arguments: Vec<String>,
+}
+
+impl Worker {
+    /// Starts a worker with this VTEP and these reflectors; `more` is appended.
+    pub fn start(host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
+        let overlay = format!("{}-overlay", host.name());
+        let cni = socket_path(&host, "cni").display().to_string();
+        let mut all = vec!["--overlay-namespace", &overlay, "--cni", &cni];
+        all.extend(more);
+        Self::start_with(host, vtep, reflectors, &all)
+    }
+
+    /// Starts a worker that serves the devices of the host's own namespace.
+    pub fn adopt(host: Host, vtep: &str, reflectors: &[&str]) -> Self {
+        Self::start_with(host, vtep, reflectors, &["--adopt"])
+    }
+
+    fn start_with(mut host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
+        let mut arguments = vec!["--vtep".to_owned(), vtep.to_owned()];
+        for reflector in reflectors {
+            arguments.extend(["--reflector".to_owned(), (*reflector).to_owned()]);
+        }
+        arguments.extend(["--control".to_owned(), socket_path(&host, "worker").display().to_string()]);
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let pid = launch(&mut host, "megalos-speaker", &arguments);
+        let worker = Self { host, pid, arguments };
+        worker.wait_until_it_answers();
+        worker
+    }
+
+    fn wait_until_it_answers(&self) {
+        wait::until("the worker to answer", || control::ask(&socket_path(&self.host, "worker"), Topic::Peers));
+    }
+
+    /// Waits until every session is established.
+    pub fn wait_established(&self) {
+        wait::until_true("all sessions of the worker", || {
+            let peers = self.peers();
+            !peers.is_empty() && peers.iter().all(|peer| peer.state == "Established")
+        });
+    }
+
+    /// Its sessions.
+    pub fn peers(&self) -> Vec<PeerRow> {
+        peers(&socket_path(&self.host, "worker"))
+    }
+
+    /// Its routes.
+    pub fn routes(&self) -> Vec<RouteRow> {
+        routes(&socket_path(&self.host, "worker"))
+    }
+
+    /// Its LANs.
+    pub fn vnis(&self) -> Vec<VniRow> {
+        match control::ask(&socket_path(&self.host, "worker"), Topic::Vnis) {
+            Ok(Rows::Vnis(rows)) => rows,
+            other => panic!("show vnis: {other:?}"),
+        }
+    }
+
+    /// Its MAC addresses.
+    pub fn macs(&self) -> Vec<MacRow> {
+        match control::ask(&socket_path(&self.host, "worker"), Topic::Macs) {
+            Ok(Rows::Macs(rows)) => rows,
+            other => panic!("show macs: {other:?}"),
+        }
+    }
+
+    /// Runs a shell line in the overlay namespace and returns its output.
+    pub fn overlay_sh(&self, line: &str) -> String {
+        self.host.sh(&format!("ip netns exec {}-overlay {line}", self.host.name()))
+    }
+
+    /// The VTEP behind which the kernel has this MAC, if it has it: what `bridge fdb` says of the VXLAN device.
+    pub fn fdb(&self, vni: u32, mac: &str) -> Option<String> {
+        let table = self
+            .host
+            .try_sh(&format!("ip netns exec {}-overlay bridge fdb show dev vx{vni} 2>/dev/null", self.host.name()));
+        let table = String::from_utf8_lossy(&table.stdout).into_owned();
+        table.lines().filter(|line| line.starts_with(mac)).find_map(|line| {
+            let mut words = line.split_whitespace().skip_while(|word| *word != "dst");
+            words.next()?;
+            words.next().map(str::to_owned)
+        })
+    }
+
+    /// Ends the process.
+    pub fn kill(&mut self, signal: Signal) {
+        self.host.kill(self.pid, signal);
+    }
+
+    /// Starts it again as before.
+    pub fn restart(&mut self) {
+        let arguments = self.arguments.clone();
+        self.pid = launch(&mut self.host, "megalos-speaker", &arguments);
+        self.wait_until_it_answers();
+    }
+
+    /// Attaches a device to a LAN as `eth0`, through the CNI socket.
+    pub fn attach(&self, device: &Host, vni: u32, mac: Option<&str>, address: Option<&str>) -> cni::Attached {
+        let mut client = Client::connect(&socket_path(&self.host, "cni")).unwrap_or_else(|error| panic!("{error}"));
+        let attach = Attach {
+            attachment: attachment(device),
+            vni: vni.try_into().unwrap_or_else(|error| panic!("{error}")),
+            lan: format!("lan{vni}").try_into().unwrap_or_else(|error| panic!("{error}")),
+            mac: mac.map(|mac| mac.parse().unwrap_or_else(|error| panic!("{error}"))),
+            ips: address.iter().map(|ip| ip.parse().unwrap_or_else(|error| panic!("{error}"))).collect(),
+            mtu: None,
+        };
+        client.attach(attach, &descriptors(device)).unwrap_or_else(|error| panic!("attach: {error}"))
+    }
+
+    /// Detaches the device's `eth0`.
+    pub fn detach(&self, device: &Host) {
+        let mut client = Client::connect(&socket_path(&self.host, "cni")).unwrap_or_else(|error| panic!("{error}"));
+        client.detach(attachment(device)).unwrap_or_else(|error| panic!("detach: {error}"));
+    }
+}
+
+fn launch(host: &mut Host, program: &str, arguments: &[String]) -> u32 {
+    let mut command = host.command(programs::path(program));
+    command.args(arguments);
+    host.spawn(program, command)
+}
+
+fn socket_path(host: &Host, name: &str) -> PathBuf {
+    host.directory().join(format!("{name}.sock"))
+}
+
+fn peers(socket: &std::path::Path) -> Vec<PeerRow> {
+    match control::ask(socket, Topic::Peers) {
+        Ok(Rows::Peers(rows)) => rows,
+        other => panic!("show peers: {other:?}"),
+    }
+}
+
+fn routes(socket: &std::path::Path) -> Vec<RouteRow> {
+    match control::ask(socket, Topic::Routes) {
+        Ok(Rows::Routes(rows)) => rows,
+        other => panic!("show routes: {other:?}"),
+    }
+}
+
+fn attachment(device: &Host) -> Attachment {
+    Attachment {
+        container_id: device.name().to_owned().try_into().unwrap_or_else(|error| panic!("{error}")),
+        interface: "eth0".to_owned().try_into().unwrap_or_else(|error| panic!("{error}")),
+    }
+}
+
+/// The descriptors that a runtime's plugin would pass.
+fn descriptors(device: &Host) -> PodDescriptors {
+    let namespace = device.open();
+    let netlink = netlink_in(&namespace);
+    PodDescriptors { netns: namespace.into(), netlink }
+}
+
+/// A netlink socket opened inside a namespace, by a thread that enters it and ends.
+fn netlink_in(namespace: &File) -> OwnedFd {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
+        });
+        match thread.join() {
+            Ok(Ok(socket)) => socket,
+            other => panic!("no netlink socket in the device: {other:?}"),
+        }
+    })
+}

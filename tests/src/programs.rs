@@ -1,0 +1,79 @@
+//! Our own programs, and packages of the system.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+/// The directory with `megalos`, `megalos-rr` and `megalos-speaker`, built by the profile of the running test.
+///
+/// # Panics
+///
+/// If they cannot be built.
+pub fn directory() -> &'static PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args([
+            "build",
+            "--quiet",
+            "-p",
+            "route-reflector",
+            "-p",
+            "worker-speaker",
+            "-p",
+            "controller",
+            "--bins",
+        ]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        let status = command.status().unwrap_or_else(|error| panic!("cannot run cargo: {error}"));
+        assert!(status.success(), "the programs under test do not build: {status}");
+        let test = std::env::current_exe().unwrap_or_else(|error| panic!("where am I? {error}"));
+        let directory = test.ancestors().find(|path| path.join("megalos-rr").is_file());
+        directory.unwrap_or_else(|| panic!("no megalos-rr above {}", test.display())).to_owned()
+    })
+}
+
+/// The path of one of our programs.
+pub fn path(name: &str) -> PathBuf {
+    directory().join(name)
+}
+
+/// Sees to it that `program` exists, installing the Debian package that holds it.
+///
+/// # Panics
+///
+/// If it is missing and cannot be installed, saying what to do.
+pub fn require(program: &str, package: &str) {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _guard = INSTALLING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if exists(program) {
+        return;
+    }
+    eprintln!("installing the package {package}, which holds {program}");
+    let install = format!(
+        "apt-get install -y -qq {package} >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq {package})"
+    );
+    let status = Command::new("sh").args(["-c", &install]).env("DEBIAN_FRONTEND", "noninteractive").status();
+    assert!(
+        status.is_ok_and(|status| status.success()) && exists(program),
+        "{program} is missing and apt-get could not install {package}; install it by hand"
+    );
+}
+
+fn exists(program: &str) -> bool {
+    let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/frr", "/usr/local/bin"];
+    directories.iter().any(|directory| PathBuf::from(directory).join(program).is_file())
+}
+
+/// Sees to it that the suite may make namespaces.
+///
+/// # Panics
+///
+/// If not run as root.
+pub fn require_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this suite makes network namespaces: run it as root");
+    require("ip", "iproute2");
+    require("ping", "iputils-ping");
+}
