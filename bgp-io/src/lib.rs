@@ -1,1 +1,18 @@
 //! Runs bgp-core sessions over TCP: listener, connector, writer, timers, MD5, GTSM.
+//!
+//! One task per peer owns the peer's state machine and its connections; it answers keepalives by itself, so that a busy
+//! owner never costs a session. The owner (a reflector's or worker's main loop, which owns the RIB) talks to all of them
+//! through [`Io`] and hears from them through one bounded channel of [`Event`]s.
+//!
+//! ```text
+//!   owner ──add_peer, send, stop──► Io ──► peer task ──► TCP
+//!   owner ◄──────── Event ─────────────── peer task ◄── TCP
+//! ```
+//!
+//! Writing is pulled: the owner hands a peer one batch of encoded messages and the next one after
+//! [`Event::WriterReady`], so that what waits for a slow peer stays in the RIB, where newer state replaces older. Reading
+//! stops while the event channel is full.
+
+mod api;
+
+pub use api::{Event, Incoming, Io, IoError, PeerSpec, SessionId};
