@@ -1,3 +1,4 @@
 //! The command megalos: labs, placement, the local mode.
 
 pub mod lab;
+pub mod sandbox;
