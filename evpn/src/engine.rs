@@ -1,0 +1,359 @@
+//! The engine: all MAC-VRFs of a worker, found by VNI.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use bgp_core::time::Instant;
+use bgp_core::types::{EthernetTag, MacAddr, MacMobility, RouteDistinguisher, Vni};
+use bgp_core::wire::{EvpnKey, EvpnPayload, PathAttributes, RtMembership};
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::forwarding::{Desired, Key};
+use crate::import::{self, Imported, MacRoute, MulticastRoute, Refusal, Remote};
+use crate::mac::Learned;
+use crate::outputs::{Context, Outputs, Timer};
+use crate::report::Report;
+use crate::routes::{self, LocalRoute, Origination};
+use crate::vrf::MacVrf;
+
+/// A local port of a LAN, named by the owner: any number that no two ports of a LAN share, such as the interface index.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Member(pub u64);
+
+/// What a CNI ADD knows of an interface.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its addresses, if any.
+    pub ips: Vec<IpAddr>,
+    /// Announce the MAC as sticky: it must not move (RFC 7432 section 15.2).
+    pub sticky: bool,
+}
+
+/// Why a claim was not taken.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum ClaimError {
+    /// The port is not a member of the LAN.
+    #[error("port {} is not attached to VNI {vni}: attach it before claiming a MAC for it", member.0)]
+    NotAttached {
+        /// The LAN.
+        vni: Vni,
+        /// The port.
+        member: Member,
+    },
+    /// No station can own the MAC.
+    #[error("{mac} is zero or a group address: give the interface a unicast MAC")]
+    NotUnicast {
+        /// The MAC.
+        mac: MacAddr,
+    },
+}
+
+/// All MAC-VRFs of a worker. Inputs take effect at once; outputs are polled until `None`.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    vrfs: BTreeMap<Vni, MacVrf>,
+    /// Where the route of a key was imported.
+    homes: HashMap<EvpnKey, Vni>,
+    out: Outputs,
+}
+
+/// Identity of an imported route within its LAN.
+enum RouteId {
+    Mac(MacAddr, MacRoute),
+    Multicast(MulticastRoute),
+}
+
+impl Engine {
+    /// An engine without LANs.
+    pub fn new(config: Config) -> Self {
+        Self { config, vrfs: BTreeMap::new(), homes: HashMap::new(), out: Outputs::default() }
+    }
+
+    /// What the engine was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    // ---- LANs and their members ----
+
+    /// A port joins a LAN. With the first, the LAN is announced: membership, type 3.
+    pub fn attach(&mut self, vni: Vni, member: Member, now: Instant) {
+        self.with(vni, now, |vrf, cx| vrf.attach(member, cx));
+    }
+
+    /// A port leaves a LAN, or is gone: its claims and the MACs learned on it end. With the last, the LAN is withdrawn,
+    /// and nothing of it should stay in the kernel.
+    pub fn detach(&mut self, vni: Vni, member: Member, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| vrf.detach(member, cx));
+    }
+
+    /// The LAN is served whether it has members or not, because its VXLAN device exists and belongs to someone else.
+    pub fn serve(&mut self, vni: Vni, now: Instant) {
+        self.with(vni, now, |vrf, cx| vrf.set_served(true, cx));
+    }
+
+    /// The device of a served LAN is gone.
+    pub fn unserve(&mut self, vni: Vni, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| vrf.set_served(false, cx));
+    }
+
+    // ---- Local MACs ----
+
+    /// A CNI ADD: the MAC moves here, with the highest known sequence + 1. If a rival of equal or newer sequence arrives
+    /// within the claim window, the MAC is claimed once more above it. A claim that has yielded is not taken back by
+    /// frames, only by another claim or the rival's withdrawal.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError`]; nothing has changed then.
+    pub fn claim(&mut self, vni: Vni, member: Member, claim: &Claim, now: Instant) -> Result<(), ClaimError> {
+        if !claim.mac.is_unicast() {
+            return Err(ClaimError::NotUnicast { mac: claim.mac });
+        }
+        if !self.vrfs.get(&vni).is_some_and(|vrf| vrf.ports.contains_key(&member)) {
+            return Err(ClaimError::NotAttached { vni, member });
+        }
+        self.with_known(vni, now, |vrf, cx| vrf.claim(member, claim, cx));
+        Ok(())
+    }
+
+    /// A CNI DEL: ends the claim of that member, and what the bridge learned on it for that MAC.
+    pub fn release(&mut self, vni: Vni, member: Member, mac: MacAddr, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| vrf.release(mac, member, cx));
+    }
+
+    /// The bridge has a row for the MAC on a local port. `sticky` is the row's flag. A MAC known as remote moves here
+    /// with its sequence + 1 (RFC 7432 section 15), unless it is sticky there, claimed here, or frozen; its key is then
+    /// dirty, so that the row is written again. Repeating a row that never left the port changes nothing. Events of
+    /// ports that are not attached are ignored.
+    pub fn learned(&mut self, vni: Vni, member: Member, mac: MacAddr, sticky: bool, now: Instant) {
+        if mac.is_unicast() {
+            self.with_known(vni, now, |vrf, cx| vrf.learned(mac, Learned { member, sticky }, cx));
+        }
+    }
+
+    /// The bridge has no row for the MAC on this port any more: aged, deleted, or moved. A late event of an earlier port
+    /// does no harm.
+    pub fn forgotten(&mut self, vni: Vni, member: Member, mac: MacAddr, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| vrf.forgotten(mac, member, cx));
+    }
+
+    /// The bridge's row for the MAC stands on the VXLAN port now, usually by a write that this engine wished for.
+    pub fn displaced(&mut self, vni: Vni, mac: MacAddr, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| vrf.displaced(mac, cx));
+    }
+
+    /// An operator says that a frozen MAC may move again.
+    pub fn clear_duplicate(&mut self, vni: Vni, mac: MacAddr, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| vrf.unfreeze(mac, cx));
+    }
+
+    // ---- Routes ----
+
+    /// The best path of a key changed; `None` where there is none any more. Routes of this worker itself are not to be
+    /// given. Types 1, 4, 5 and unknown ones are ignored.
+    pub fn route_changed(&mut self, key: &EvpnKey, best: Option<(&EvpnPayload, &PathAttributes)>, now: Instant) {
+        let imported = best.and_then(|(payload, attributes)| self.classify(key, payload, attributes));
+        let home = self.homes.get(key).copied();
+        if let Some(home) = home
+            && imported.as_ref().is_none_or(|imported| imported.vni != home)
+        {
+            self.remove_route(home, key, now);
+        }
+        if let Some(imported) = imported {
+            self.put_route(key, imported, now);
+        }
+    }
+
+    fn classify(&mut self, key: &EvpnKey, payload: &EvpnPayload, attributes: &PathAttributes) -> Option<Imported> {
+        let serves = |vni| self.vrfs.get(&vni).is_some_and(MacVrf::is_active);
+        let imported = import::classify(&self.config, key, payload, attributes, serves);
+        imported.unwrap_or_else(|reason| {
+            self.out.report(Report::RouteRefused { key: key.clone(), reason });
+            None
+        })
+    }
+
+    fn put_route(&mut self, key: &EvpnKey, imported: Imported, now: Instant) {
+        let Imported { vni, route } = imported;
+        let exclusion = match &route {
+            Remote::Mac(route) => route.exclusion,
+            Remote::Multicast(route) => route.exclusion,
+        };
+        let stored = self.with(vni, now, |vrf, cx| {
+            if let Some(reason) = exclusion.filter(|_| vrf.is_active()) {
+                cx.out.report(Report::RouteExcluded { vni: vrf.vni, key: key.clone(), reason });
+            }
+            match route {
+                Remote::Mac(route) => vrf.put_mac(route, cx).is_ok(),
+                Remote::Multicast(route) => {
+                    vrf.put_multicast(route, cx);
+                    true
+                }
+            }
+        });
+        if stored {
+            self.homes.insert(key.clone(), vni);
+        } else {
+            self.out.report(Report::RouteRefused { key: key.clone(), reason: Refusal::TooMany });
+        }
+    }
+
+    fn remove_route(&mut self, home: Vni, key: &EvpnKey, now: Instant) {
+        self.homes.remove(key);
+        let Some(id) = route_id(key) else { return };
+        self.with_known(home, now, |vrf, cx| match id {
+            RouteId::Mac(mac, route) => vrf.remove_mac(mac, &route, cx),
+            RouteId::Multicast(route) => vrf.remove_multicast(&route, cx),
+        });
+    }
+
+    // ---- Restart ----
+
+    /// A row that was found in the kernel at start. It stays desired until a route confirms or replaces it, or
+    /// [`Self::sweep`]. The members of its LAN are to be attached first: what has no member is not desired.
+    pub fn adopted(&mut self, key: Key, found: Desired, now: Instant) {
+        self.with(key.vni(), now, |vrf, cx| vrf.adopt(key, found, cx));
+    }
+
+    /// Every reflector has said what it knows: rows that no route has confirmed go.
+    pub fn sweep(&mut self, now: Instant) {
+        let stale: Vec<Vni> = self.vrfs.iter().filter(|(_, vrf)| !vrf.stale.is_empty()).map(|(vni, _)| *vni).collect();
+        for vni in stale {
+            self.with_known(vni, now, MacVrf::sweep);
+        }
+    }
+
+    // ---- Time ----
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.out.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due. Early and late calls do no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.next_deadline().is_some_and(|at| at <= now) {
+            let Some((_, timer)) = self.out.timers.pop_first() else { return };
+            match timer {
+                Timer::Tunnel(vni) => self.with_known(vni, now, MacVrf::linger_ended),
+                Timer::Thaw(vni, mac) => self.with_known(vni, now, |vrf, cx| vrf.unfreeze(mac, cx)),
+            }
+        }
+    }
+
+    // ---- Outputs ----
+
+    /// The next route to announce or to withdraw. Ten changes between polls are one origination, and none where the end
+    /// is the beginning.
+    pub fn poll_origination(&mut self) -> Option<Origination> {
+        while let Some(route) = self.out.routes.pop_first() {
+            let wanted = self.wanted(route);
+            let announced = match wanted {
+                Some(mobility) => self.out.announced.insert(route, mobility),
+                None => self.out.announced.remove(&route),
+            };
+            if announced != wanted {
+                let announcement = wanted.map(|mobility| route.announcement(&self.config, mobility));
+                return Some(Origination { key: route.key(&self.config), route: announcement });
+            }
+        }
+        None
+    }
+
+    /// The next membership to announce (`true`) or to withdraw.
+    pub fn poll_membership(&mut self) -> Option<(RtMembership, bool)> {
+        while self.out.memberships.is_empty() {
+            let vni = self.out.interests.pop_first()?;
+            let wanted = self.vrfs.get(&vni).is_some_and(MacVrf::is_active);
+            let changed = if wanted { self.out.interested.insert(vni) } else { self.out.interested.remove(&vni) };
+            if changed {
+                let all = routes::memberships(&self.config, vni);
+                self.out.memberships.extend(all.into_iter().map(|membership| (membership, wanted)));
+            }
+        }
+        self.out.memberships.pop_front()
+    }
+
+    /// The next key whose state may have changed: tunnels first, each key once however often it changed.
+    pub fn poll_dirty(&mut self) -> Option<Key> {
+        self.out.dirty.pop_first()
+    }
+
+    /// The state of a key, now. `None`: it should not exist.
+    pub fn desired(&self, key: Key) -> Option<Desired> {
+        self.vrfs.get(&key.vni()).and_then(|vrf| vrf.desired(key))
+    }
+
+    /// All keys that should exist, with their state: for audits. Costs a walk over everything.
+    pub fn all_desired(&self) -> BTreeMap<Key, Desired> {
+        let keys = self.vrfs.values().flat_map(MacVrf::keys);
+        keys.filter_map(|key| self.desired(key).map(|desired| (key, desired))).collect()
+    }
+
+    /// The next thing that an operator should know.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.out.pop_report()
+    }
+
+    /// Reports that were lost because nobody polled.
+    pub fn dropped_reports(&self) -> u64 {
+        self.out.dropped_reports()
+    }
+
+    // ---- Inside ----
+
+    pub(crate) fn vrfs(&self) -> &BTreeMap<Vni, MacVrf> {
+        &self.vrfs
+    }
+
+    /// What an own route should be announced with, if at all.
+    fn wanted(&self, route: LocalRoute) -> Option<MacMobility> {
+        match route {
+            LocalRoute::Multicast(vni) => {
+                self.vrfs.get(&vni).filter(|vrf| vrf.is_active()).map(|_| MacMobility::default())
+            }
+            LocalRoute::Mac(vni, mac, ip) => {
+                let vrf = self.vrfs.get(&vni)?;
+                let mobility = vrf.macs.get(&mac)?.published?;
+                ip.is_none_or(|ip| vrf.claims_address(mac, ip)).then_some(mobility)
+            }
+        }
+    }
+
+    /// Runs an input on the MAC-VRF of a VNI, made if there is none and dropped if nothing of it is left.
+    fn with<T>(&mut self, vni: Vni, now: Instant, input: impl FnOnce(&mut MacVrf, &mut Context<'_>) -> T) -> T {
+        let Self { config, vrfs, out, .. } = self;
+        let vrf = vrfs.entry(vni).or_insert_with(|| MacVrf::new(vni, &config.limits));
+        let output = input(vrf, &mut Context { config, out, now });
+        if vrf.is_empty() {
+            vrfs.remove(&vni);
+        }
+        output
+    }
+
+    /// Runs an input on the MAC-VRF of a VNI, if there is one.
+    fn with_known(&mut self, vni: Vni, now: Instant, input: impl FnOnce(&mut MacVrf, &mut Context<'_>)) {
+        if self.vrfs.contains_key(&vni) {
+            self.with(vni, now, input);
+        }
+    }
+}
+
+fn route_id(key: &EvpnKey) -> Option<RouteId> {
+    match *key {
+        EvpnKey::MacIp { rd, tag, mac, ip } => Some(RouteId::Mac(mac, mac_route(rd, tag, ip))),
+        EvpnKey::InclusiveMulticast { rd, tag, originator } => {
+            Some(RouteId::Multicast(MulticastRoute { rd, tag, originator }))
+        }
+        _ => None,
+    }
+}
+
+fn mac_route(rd: RouteDistinguisher, tag: EthernetTag, ip: Option<IpAddr>) -> MacRoute {
+    MacRoute { rd, tag, ip }
+}

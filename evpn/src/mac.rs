@@ -1,0 +1,204 @@
+//! One MAC of one LAN: where it is, and who says so (RFC 7432 section 15, RFC 9721).
+//!
+//! The place of a MAC follows from what is known now, never from what was seen once: the local entry (claims by CNI
+//! ADD, and the port where the bridge learned it) with the sequence it is announced with, against the best of the
+//! routes present. One sequence serves the MAC-only and all MAC+IP routes (RFC 9721).
+//!
+//! ```text
+//!              learned, claim                    better route
+//!   Nobody ───────────────────► Local ───────────────────────────► Remote ◄──── route ──── Nobody
+//!      ▲                        ▲   │ forgotten,                    │  │
+//!      │                        │   │ release (no routes)           │  │
+//!      ├────────────────────────┼───┘                               │  │
+//!      │                        └── frame on a local port (sequence + 1), claim (sequence + 1), ─┘
+//!      │                            last better route withdrawn, but: no frame moves a MAC that
+//!      └── last route withdrawn     is sticky there, claimed here (it yielded), or frozen
+//! ```
+
+use std::net::IpAddr;
+
+use bgp_core::time::Instant;
+use bgp_core::types::MacMobility;
+use core::cmp::Ordering;
+use smallvec::SmallVec;
+
+use crate::candidates::{Candidates, Contender, serial_cmp};
+use crate::config::{Config, DuplicateDetection};
+use crate::engine::Member;
+use crate::import::MacRoute;
+
+/// Where a MAC is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Owner {
+    #[default]
+    Nobody,
+    Local,
+    Remote(Contender),
+}
+
+/// The forwarding row of a remote MAC.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) vtep: IpAddr,
+    pub(crate) pinned: bool,
+}
+
+/// A CNI ADD that has not been undone.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldClaim {
+    pub(crate) member: Member,
+    pub(crate) ips: SmallVec<[IpAddr; 2]>,
+    pub(crate) sticky: bool,
+}
+
+/// Where the bridge learned a MAC.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Learned {
+    pub(crate) member: Member,
+    pub(crate) sticky: bool,
+}
+
+/// What this node knows of a MAC by itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Local {
+    pub(crate) claims: SmallVec<[HeldClaim; 1]>,
+    pub(crate) learned: Option<Learned>,
+    pub(crate) sequence: u32,
+    /// Until when, and only once, a rival's answer to the last claim is answered.
+    pub(crate) contest_until: Option<Instant>,
+}
+
+impl Local {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.learned.is_none()
+    }
+
+    pub(crate) fn sticky(&self) -> bool {
+        self.claims.iter().any(|claim| claim.sticky) || self.learned.is_some_and(|learned| learned.sticky)
+    }
+
+    /// Where the MAC is: the last claim, else where it was learned.
+    pub(crate) fn member(&self) -> Option<Member> {
+        self.claims.last().map(|claim| claim.member).or(self.learned.map(|learned| learned.member))
+    }
+
+    pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.claims.iter().flat_map(|claim| claim.ips.iter().copied())
+    }
+
+    /// Makes the sequence newer than a rival's, if it is not yet.
+    pub(crate) fn outbid(&mut self, rival: u32) {
+        if serial_cmp(self.sequence, rival) != Ordering::Greater {
+            self.sequence = rival.wrapping_add(1);
+        }
+    }
+}
+
+/// Moves within the current window, and the freeze that may have followed (RFC 7432 section 15.1).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moves {
+    since: Instant,
+    pub(crate) count: u32,
+    pub(crate) frozen: Option<Frozen>,
+}
+
+/// A MAC that does not move.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frozen {
+    /// When it may move again; none for never.
+    pub(crate) until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct MacState {
+    pub(crate) routes: Candidates<MacRoute>,
+    pub(crate) local: Option<Box<Local>>,
+    pub(crate) moves: Option<Box<Moves>>,
+    /// The three below follow from the above; they are kept to see what changed.
+    pub(crate) owner: Owner,
+    pub(crate) row: Option<Row>,
+    pub(crate) published: Option<MacMobility>,
+}
+
+impl MacState {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.local.is_none()
+    }
+
+    pub(crate) fn frozen(&self) -> Option<Frozen> {
+        self.moves.as_ref().and_then(|moves| moves.frozen)
+    }
+
+    pub(crate) fn has_claim(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| !local.claims.is_empty())
+    }
+
+    /// Who has the MAC, given the best usable route.
+    pub(crate) fn decide(&self, rival: Option<Contender>, config: &Config) -> Owner {
+        match (&self.local, rival) {
+            (None, None) => Owner::Nobody,
+            (Some(_), None) => Owner::Local,
+            (None, Some(rival)) => Owner::Remote(rival),
+            (Some(_), Some(rival)) if self.frozen().is_some() => Owner::Remote(rival),
+            (Some(local), Some(rival)) => {
+                let own = Contender { sticky: local.sticky(), sequence: local.sequence, vtep: config.vtep };
+                if own.compare(&rival) == Ordering::Greater { Owner::Local } else { Owner::Remote(rival) }
+            }
+        }
+    }
+
+    /// The row that follows from the owner. Where frames must not take the MAC back, the row is pinned, so that the
+    /// kernel does not move it for every frame only to have it moved back.
+    pub(crate) fn decide_row(&self, owner: Owner) -> Option<Row> {
+        match owner {
+            Owner::Remote(Contender { vtep, sticky, .. }) => {
+                Some(Row { vtep, pinned: sticky || self.has_claim() || self.frozen().is_some() })
+            }
+            Owner::Nobody | Owner::Local => None,
+        }
+    }
+
+    /// What the MAC is announced with, if it is.
+    pub(crate) fn decide_announcement(&self, owner: Owner) -> Option<MacMobility> {
+        match (owner, &self.local) {
+            (Owner::Local, Some(local)) => Some(MacMobility { sticky: local.sticky(), sequence: local.sequence }),
+            _ => None,
+        }
+    }
+
+    /// A route arrived while a claim is fresh: claims once more above a rival of equal or newer sequence. The new
+    /// sequence, if so.
+    pub(crate) fn defend_claim(&mut self, rival: Contender, now: Instant) -> Option<u32> {
+        let local = self.local.as_mut()?;
+        let fresh = local.contest_until.is_some_and(|until| now < until);
+        let contested = local.sticky() == rival.sticky && serial_cmp(rival.sequence, local.sequence) != Ordering::Less;
+        if !(fresh && contested) || local.claims.is_empty() {
+            return None;
+        }
+        local.contest_until = None;
+        local.outbid(rival.sequence);
+        Some(local.sequence)
+    }
+
+    /// Counts a move. `true` on the one that makes the MAC a duplicate, once per window.
+    pub(crate) fn count_move(&mut self, policy: &DuplicateDetection, now: Instant) -> bool {
+        let fresh = Moves { since: now, count: 0, frozen: None };
+        let moves = self.moves.get_or_insert_with(|| Box::new(fresh));
+        if moves.frozen.is_none() && now.saturating_since(moves.since) > policy.window {
+            **moves = fresh;
+        }
+        moves.count = moves.count.saturating_add(1);
+        moves.frozen.is_none() && moves.count == policy.moves
+    }
+
+    pub(crate) fn freeze(&mut self, until: Option<Instant>) {
+        if let Some(moves) = &mut self.moves {
+            moves.frozen = Some(Frozen { until });
+        }
+    }
+
+    /// Forgets moves and freeze; the freeze, if there was one.
+    pub(crate) fn thaw(&mut self) -> Option<Frozen> {
+        self.moves.take_if(|moves| moves.frozen.is_some()).and_then(|moves| moves.frozen)
+    }
+}

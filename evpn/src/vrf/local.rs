@@ -1,0 +1,200 @@
+//! What the node sees of its own stations: claims by CNI, frames on local ports.
+
+use core::cmp::Ordering;
+use std::net::IpAddr;
+
+use bgp_core::types::MacAddr;
+use smallvec::SmallVec;
+
+use super::MacVrf;
+use super::settle::Cause;
+use crate::candidates::serial_cmp;
+use crate::engine::{Claim, Member};
+use crate::forwarding::Key;
+use crate::mac::{HeldClaim, Learned, MacState, Owner};
+use crate::outputs::Context;
+use crate::report::Report;
+use crate::routes::LocalRoute;
+
+impl MacVrf {
+    /// A CNI ADD. It is a move: the sequence goes above every known one, that of its addresses at other MACs included
+    /// (RFC 9721 section 6).
+    pub(crate) fn claim(&mut self, member: Member, claim: &Claim, cx: &mut Context<'_>) {
+        let mac = claim.mac;
+        let ips: SmallVec<[IpAddr; 2]> =
+            claim.ips.iter().copied().filter(|ip| !ip.is_unspecified() && !ip.is_multicast()).collect();
+        let at_other_macs = ips
+            .iter()
+            .filter_map(|ip| self.neighbors.get(ip)?.best())
+            .map(|candidate| candidate.contender.sequence)
+            .reduce(|a, b| if serial_cmp(a, b) == Ordering::Less { b } else { a });
+
+        let state = self.macs.entry(mac).or_default();
+        let rival = state.routes.best().map(|candidate| candidate.contender);
+        let local = state.local.get_or_insert_default();
+        let replaced = match local.claims.iter().position(|held| held.member == member) {
+            Some(at) => local.claims.remove(at).ips,
+            None => SmallVec::new(),
+        };
+        local.claims.push(HeldClaim { member, ips, sticky: claim.sticky });
+        let may_move = rival.is_none_or(|rival| !rival.sticky || local.sticky());
+        if may_move {
+            rival.map(|rival| rival.sequence).into_iter().chain(at_other_macs).for_each(|known| local.outbid(known));
+        }
+        local.contest_until = Some(cx.now + cx.config.claim_window);
+        let sequence = local.sequence;
+
+        if let Some(macs) = self.ports.get_mut(&member) {
+            macs.insert(mac);
+        }
+        self.thaw(mac, cx);
+        self.refresh_addresses(mac, &replaced, cx);
+        self.confirm(Key::Mac(self.vni, mac), cx);
+        self.settle(mac, Cause::Claim, cx);
+        self.refresh_tunnel(cx);
+        if let (Some(rival), true) = (rival, may_move) {
+            cx.out.report(Report::ClaimMoved { vni: self.vni, mac, vtep: rival.vtep, sequence });
+        }
+    }
+
+    /// A CNI DEL.
+    pub(crate) fn release(&mut self, mac: MacAddr, member: Member, cx: &mut Context<'_>) {
+        if let Some(macs) = self.ports.get_mut(&member) {
+            macs.remove(&mac);
+        }
+        self.drop_local(mac, member, cx);
+    }
+
+    /// The bridge has a row for the MAC on a local port.
+    pub(crate) fn learned(&mut self, mac: MacAddr, learned: Learned, cx: &mut Context<'_>) {
+        let member = learned.member;
+        if !self.ports.contains_key(&member) {
+            return;
+        }
+        let state = self.macs.get(&mac);
+        let before = state.and_then(|state| state.local.as_ref()).and_then(|local| local.learned);
+        if before.is_none() {
+            if self.census.learned >= cx.config.limits.learned_macs {
+                cx.out.report(Report::LearnedMacLimit { vni: self.vni, mac, member });
+                return;
+            }
+            self.census.learned += 1;
+        }
+        // A row that is reported again without having left the port is no news: it does not move the MAC.
+        let is_news = before.is_none_or(|before| before.member != member);
+        let takes_back = is_news && self.frame_moves(mac, learned, cx);
+
+        let state = self.macs.entry(mac).or_default();
+        let owner = state.owner;
+        let local = state.local.get_or_insert_default();
+        local.learned = Some(learned);
+        if let (Owner::Remote(rival), true) = (owner, takes_back) {
+            local.outbid(rival.sequence);
+        }
+        if let Some(before) = before.filter(|before| before.member != member) {
+            self.unlink(mac, before.member);
+        }
+        if let Some(macs) = self.ports.get_mut(&member) {
+            macs.insert(mac);
+        }
+        self.confirm(Key::Mac(self.vni, mac), cx);
+        self.settle(mac, Cause::Frame, cx);
+        self.refresh_tunnel(cx);
+        if self.macs.get(&mac).is_some_and(|state| state.row.is_some()) {
+            // The bridge points at a local port, the routes elsewhere: the row has to be written again.
+            self.mark(Key::Mac(self.vni, mac), cx);
+        }
+    }
+
+    /// Whether a frame on a local port moves a remote MAC here. Counts the move if so.
+    fn frame_moves(&mut self, mac: MacAddr, learned: Learned, cx: &mut Context<'_>) -> bool {
+        let vni = self.vni;
+        let Some(state) = self.macs.get_mut(&mac) else { return false };
+        let Owner::Remote(rival) = state.owner else { return false };
+        if rival.sticky {
+            cx.out.report(Report::StickySeenLocally { vni, mac, vtep: rival.vtep, member: learned.member });
+            return false;
+        }
+        if state.has_claim() || state.frozen().is_some() {
+            return false;
+        }
+        self.count_move(mac, rival.vtep, cx);
+        self.macs.get(&mac).is_some_and(|state| state.frozen().is_none())
+    }
+
+    /// The bridge has no row for the MAC on this port any more. Says nothing about another port.
+    pub(crate) fn forgotten(&mut self, mac: MacAddr, member: Member, cx: &mut Context<'_>) {
+        let Some(local) = self.macs.get_mut(&mac).and_then(|state| state.local.as_mut()) else { return };
+        if local.learned.is_some_and(|learned| learned.member == member) {
+            local.learned = None;
+            self.census.learned = self.census.learned.saturating_sub(1);
+            self.unlink(mac, member);
+            self.local_shrunk(mac, cx);
+        }
+    }
+
+    /// The bridge's row for the MAC stands on the VXLAN port.
+    pub(crate) fn displaced(&mut self, mac: MacAddr, cx: &mut Context<'_>) {
+        let learned = self.macs.get(&mac).and_then(|state| state.local.as_ref()).and_then(|local| local.learned);
+        if let Some(learned) = learned {
+            self.forgotten(mac, learned.member, cx);
+        }
+        if self.macs.get(&mac).is_none_or(|state| state.row.is_none()) {
+            // Someone's row, or a write of ours that was overtaken: it has to go.
+            self.mark(Key::Mac(self.vni, mac), cx);
+        }
+    }
+
+    /// Removes what a member says of a MAC: its claim, and a row learned on it.
+    pub(super) fn drop_local(&mut self, mac: MacAddr, member: Member, cx: &mut Context<'_>) {
+        let Some(local) = self.macs.get_mut(&mac).and_then(|state| state.local.as_mut()) else { return };
+        let replaced = match local.claims.iter().position(|held| held.member == member) {
+            Some(at) => local.claims.remove(at).ips,
+            None => SmallVec::new(),
+        };
+        if local.learned.take_if(|learned| learned.member == member).is_some() {
+            self.census.learned = self.census.learned.saturating_sub(1);
+        }
+        self.refresh_addresses(mac, &replaced, cx);
+        self.local_shrunk(mac, cx);
+    }
+
+    fn local_shrunk(&mut self, mac: MacAddr, cx: &mut Context<'_>) {
+        if let Some(state) = self.macs.get_mut(&mac) {
+            state.local.take_if(|local| local.is_empty());
+        }
+        self.settle(mac, Cause::Shrunk, cx);
+    }
+
+    /// A port no longer has the MAC learned; it may still have it claimed.
+    fn unlink(&mut self, mac: MacAddr, member: Member) {
+        let claims = |state: &MacState| {
+            state.local.as_ref().is_some_and(|local| local.claims.iter().any(|held| held.member == member))
+        };
+        if !self.macs.get(&mac).is_some_and(claims)
+            && let Some(macs) = self.ports.get_mut(&member)
+        {
+            macs.remove(&mac);
+        }
+    }
+
+    /// The addresses claimed with a MAC changed: looks again at those it has and those it had.
+    fn refresh_addresses(&mut self, mac: MacAddr, replaced: &[IpAddr], cx: &mut Context<'_>) {
+        let held: SmallVec<[IpAddr; 4]> =
+            self.macs.get(&mac).and_then(|state| state.local.as_ref()).into_iter().flat_map(|l| l.ips()).collect();
+        for ip in replaced {
+            self.local_ips.remove(&(*ip, mac));
+        }
+        self.local_ips.extend(held.iter().map(|ip| (*ip, mac)));
+        for ip in held.iter().chain(replaced).copied() {
+            cx.out.routes.insert(LocalRoute::Mac(self.vni, mac, Some(ip)));
+            self.stale.remove(&Key::Neighbor(self.vni, ip));
+            self.mark(Key::Neighbor(self.vni, ip), cx);
+        }
+    }
+
+    /// Whether a claim gives the MAC this address.
+    pub(crate) fn claims_address(&self, mac: MacAddr, ip: IpAddr) -> bool {
+        self.local_ips.contains(&(ip, mac))
+    }
+}
