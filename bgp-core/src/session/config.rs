@@ -2,16 +2,8 @@
 
 use crate::time::Duration;
 use crate::types::{AddressFamily, Asn, RouterId};
-
-/// How EVPN NLRI with a good frame and a bad body are treated (RFC 7606 section 5.3).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum EvpnErrors {
-    /// Withdraw that one route and keep the session: the outer length still finds the next route.
-    #[default]
-    Contain,
-    /// Reset the session, as RFC 7606 prescribes and FRR does.
-    Strict,
-}
+use crate::wire::message::{Capability, GracefulRestart, Open};
+use crate::wire::{EvpnErrors, MultiprotocolErrors};
 
 /// The graceful restart capability that is offered (RFC 4724, N bit of RFC 8538).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,8 +50,10 @@ pub struct PeerConfig {
     /// Long-lived stale times offered, in seconds (24 bits) per family with its F bit (RFC 9494). Sent only beside
     /// `graceful_restart`.
     pub long_lived: Vec<(AddressFamily, bool, u32)>,
-    /// How bad EVPN routes are treated.
+    /// How EVPN routes with a good frame and a bad body are treated.
     pub evpn_errors: EvpnErrors,
+    /// How attributes in which routes cannot be located are treated.
+    pub multiprotocol_errors: MultiprotocolErrors,
     /// Carry EVPN routes of unknown types as they are instead of discarding them (RFC 7606 section 5.4 says discard).
     pub opaque_routes: bool,
     /// Seed of the timers' jitter (RFC 4271 section 10): different on every speaker, so that they do not march in step.
@@ -69,6 +63,8 @@ pub struct PeerConfig {
 impl PeerConfig {
     /// Smallest hold time that is not zero, in seconds (RFC 4271 section 4.2).
     pub const MIN_HOLD_SECS: u16 = 3;
+    /// Smallest pause between connection attempts; shorter ones are raised to it.
+    pub const MIN_CONNECT_RETRY: Duration = Duration::from_millis(100);
 
     /// A configuration with this project's defaults: EVPN and RT-constrain, hold time 9 s, connect retry 1 s, graceful
     /// restart of 120 s with the N bit and no forwarding state.
@@ -94,8 +90,72 @@ impl PeerConfig {
             extended_message: true,
             long_lived: Vec::new(),
             evpn_errors: EvpnErrors::default(),
+            multiprotocol_errors: MultiprotocolErrors::default(),
             opaque_routes: false,
             jitter_seed: u64::from(local_router_id.0),
         }
+    }
+
+    /// Whether a running session under `self` must be reset for `new` to take effect: what the OPEN says, or what was
+    /// checked in the peer's, has changed. The rest changes without a reset: timers with their next start, the treatment
+    /// of errors with the next session.
+    pub fn needs_reset(&self, new: &Self) -> bool {
+        self.open(false) != new.open(false)
+            || (new.remote_asn.is_some() && self.remote_asn != new.remote_asn)
+            || (new.remote_router_id.is_some() && self.remote_router_id != new.remote_router_id)
+    }
+
+    /// The OPEN that offers this configuration. `restarting` sets the R bit (RFC 4724 section 3).
+    pub(crate) fn open(&self, restarting: bool) -> Open {
+        Open {
+            asn: self.local_asn,
+            hold_time_secs: self.proposed_hold_secs(),
+            router_id: self.local_router_id,
+            capabilities: self.capabilities(restarting),
+        }
+    }
+
+    fn capabilities(&self, restarting: bool) -> Vec<Capability> {
+        let mut capabilities: Vec<_> = self.families.iter().copied().map(Capability::Multiprotocol).collect();
+        capabilities.push(Capability::RouteRefresh);
+        capabilities.push(Capability::EnhancedRouteRefresh);
+        capabilities.push(Capability::FourOctetAs(self.local_asn));
+        if self.extended_message {
+            capabilities.push(Capability::ExtendedMessage);
+        }
+        if let Some(restart) = &self.graceful_restart {
+            capabilities.push(Capability::GracefulRestart(GracefulRestart {
+                restarting,
+                notification: restart.notification,
+                restart_time_secs: restart.restart_time_secs.min(0x0fff),
+                families: restart.families.clone(),
+            }));
+            if !self.long_lived.is_empty() {
+                capabilities.push(Capability::LongLivedGracefulRestart(self.long_lived.clone()));
+            }
+        }
+        capabilities
+    }
+
+    /// The pause between attempts, kept long enough that a wrong configuration cannot make a busy loop.
+    pub(super) fn connect_retry(&self) -> Duration {
+        self.connect_retry.max(Self::MIN_CONNECT_RETRY)
+    }
+
+    /// The longest pause after failures, never shorter than that between attempts.
+    pub(super) fn idle_hold_max(&self) -> Duration {
+        self.idle_hold_max.max(self.connect_retry())
+    }
+
+    pub(super) fn proposed_hold_secs(&self) -> u16 {
+        match self.hold_time_secs {
+            0 => 0,
+            secs => secs.max(Self::MIN_HOLD_SECS),
+        }
+    }
+
+    /// The send-hold time for a negotiated hold time (RFC 9687 section 4.1).
+    pub(crate) fn send_hold_for(&self, hold_time: Duration) -> Duration {
+        self.send_hold.unwrap_or_else(|| Duration::from_secs(480).max(hold_time.saturating_mul(2)))
     }
 }

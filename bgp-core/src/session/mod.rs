@@ -1,9 +1,42 @@
 //! The RFC 4271 session state machine, without I/O.
+//!
+//! A [`Peer`] is one neighbour. It owns at most two TCP connections, decides between them, and turns octets into
+//! routes. Inputs: connections that came up or ended, octets, progress of writing, the time, what the owner wants.
+//! Outputs, polled in order: connect, send, close, established, routes, down. One deadline.
+//!
+//! ```text
+//!             start                       connected, OPEN out
+//!   ┌──────┐ ──────► ┌─────────┐ ──────────────► ┌──────────┐  OPEN in   ┌─────────────┐
+//!   │ Idle │         │ Connect │                 │ OpenSent │ ─────────► │ OpenConfirm │
+//!   └──────┘ ◄─┐     └─────────┘ ◄─┐ retry     ┌►└──────────┘            └─────────────┘
+//!      │       │          │ failed │           │      │                         │ KEEPALIVE in
+//!      │ pause │          ▼        │           │      │ ended            ended  ▼
+//!      │ over  │     ┌────────┐ ───┘           │      │         ┌─────────────┐
+//!      └───────┼───► │ Active │ ───────────────┘      ├◄─────── │ Established │
+//!              │     └────────┘   peer connected      │         └─────────────┘
+//!              │          ▲                           │
+//!              └──────────┴───────────────────────────┘
+//!           repeated failures     first failures
+//! ```
+//!
+//! Rules beyond RFC 4271: graceful restart (RFC 4724, RFC 8538) decides in [`DownReason`] whether routes outlive the
+//! session; the send-hold timer (RFC 9687) ends one whose peer does not read; FSM errors carry the subcodes of RFC 6608;
+//! collisions follow RFC 6286; input that is present but unread counts as life.
 
 mod config;
+mod connection;
+mod message;
 mod negotiated;
 mod output;
+mod peer;
+mod statistics;
+mod timers;
 
-pub use config::{EvpnErrors, PeerConfig, RestartConfig};
+#[cfg(test)]
+mod tests;
+
+pub use config::{PeerConfig, RestartConfig};
 pub use negotiated::Negotiated;
-pub use output::{ConnectionId, Direction, DownCause, DownReason, Output, State, StopReason};
+pub use output::{ConnectionId, Direction, DownCause, DownReason, Output, SendQueue, State, StopReason};
+pub use peer::Peer;
+pub use statistics::{MessageCounts, Statistics};

@@ -1,8 +1,10 @@
 //! What two OPENs agree on.
 
+use super::PeerConfig;
 use crate::time::Duration;
 use crate::types::{AddressFamily, Asn, RouterId};
-use crate::wire::message::GracefulRestart;
+use crate::wire::message::{Capability, GracefulRestart, Notification, Open};
+use crate::wire::{DecodeContext, EncodeContext, MaxMessage, NotificationCode};
 
 /// The outcome of the exchange of OPENs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,13 +33,64 @@ pub struct Negotiated {
     pub graceful_restart: Option<GracefulRestart>,
     /// Long-lived stale times of the peer (RFC 9494); empty unless graceful restart is there.
     pub long_lived: Vec<(AddressFamily, bool, u32)>,
-    /// Both sides set the N bit (RFC 8538).
+    /// Both sides set the N bit: routes outlive a NOTIFICATION other than a hard reset (RFC 8538 section 4).
     pub notification_restart: bool,
     /// Our OPEN had the R bit.
     pub local_restarting: bool,
 }
 
 impl Negotiated {
+    /// Checks the peer's OPEN (RFC 4271 section 6.2) and combines it with ours; the error is what the peer is told.
+    pub fn new(config: &PeerConfig, local_restarting: bool, remote: &Open) -> Result<Self, Notification> {
+        check_identity(config, remote)?;
+        let hold_secs = negotiate_hold_secs(config, remote)?;
+        let hold_time = Duration::from_secs(u64::from(hold_secs));
+        let families = negotiate_families(config, remote)?;
+        let graceful_restart = restart_of(config, &families, remote);
+        let notification_restart = graceful_restart.as_ref().is_some_and(|peer| peer.notification)
+            && config.graceful_restart.as_ref().is_some_and(|ours| ours.notification);
+        let mut long_lived = remote.long_lived_graceful_restart().unwrap_or_default().to_vec();
+        long_lived.retain(|(family, ..)| graceful_restart.is_some() && families.contains(family));
+        Ok(Self {
+            remote_asn: remote.asn,
+            remote_router_id: remote.router_id,
+            internal: remote.asn == config.local_asn,
+            hold_time,
+            keepalive_interval: hold_time / 3,
+            families,
+            four_octet_as: remote.four_octet_as(),
+            extended_message: config.extended_message && remote.has(&Capability::ExtendedMessage),
+            route_refresh: remote.has(&Capability::RouteRefresh) || remote.has(&Capability::EnhancedRouteRefresh),
+            enhanced_route_refresh: remote.has(&Capability::EnhancedRouteRefresh),
+            graceful_restart,
+            long_lived,
+            notification_restart,
+            local_restarting,
+        })
+    }
+
+    /// How the peer's messages are read.
+    pub fn decode_context(&self, config: &PeerConfig) -> DecodeContext {
+        DecodeContext {
+            four_octet_as: self.four_octet_as,
+            families: self.families.iter().copied().collect(),
+            external: !self.internal,
+            evpn_errors: config.evpn_errors,
+            multiprotocol_errors: config.multiprotocol_errors,
+            opaque_routes: config.opaque_routes,
+        }
+    }
+
+    /// How messages to the peer are written.
+    pub const fn encode_context(&self) -> EncodeContext {
+        EncodeContext { four_octet_as: self.four_octet_as, max_message: self.max_message() }
+    }
+
+    /// The longest message, either way.
+    pub const fn max_message(&self) -> MaxMessage {
+        if self.extended_message { MaxMessage::Extended } else { MaxMessage::Standard }
+    }
+
     /// Whether the session carries `family`.
     pub fn has(&self, family: AddressFamily) -> bool {
         self.families.contains(&family)
@@ -63,9 +116,43 @@ impl Negotiated {
         let secs = self.graceful_restart.as_ref().map_or(0, |peer| peer.restart_time_secs);
         Duration::from_secs(u64::from(secs))
     }
+}
 
-    /// Whether a NOTIFICATION other than a hard reset keeps routes (RFC 8538 section 4).
-    pub fn notification_keeps_routes(&self) -> bool {
-        self.notification_restart
+fn check_identity(config: &PeerConfig, remote: &Open) -> Result<(), Notification> {
+    let wrong_as = remote.asn == Asn(0) || config.remote_asn.is_some_and(|expected| expected != remote.asn);
+    if wrong_as {
+        return Err(NotificationCode::BAD_PEER_AS.notification());
     }
+    // RFC 6286 section 2.1: not zero, and not ours within one AS.
+    let ours = remote.asn == config.local_asn && remote.router_id == config.local_router_id;
+    let unexpected = config.remote_router_id.is_some_and(|expected| expected != remote.router_id);
+    if remote.router_id == RouterId(0) || ours || unexpected {
+        return Err(NotificationCode::BAD_BGP_IDENTIFIER.notification());
+    }
+    Ok(())
+}
+
+fn negotiate_hold_secs(config: &PeerConfig, remote: &Open) -> Result<u16, Notification> {
+    if (1..PeerConfig::MIN_HOLD_SECS).contains(&remote.hold_time_secs) {
+        return Err(NotificationCode::UNACCEPTABLE_HOLD_TIME.notification());
+    }
+    Ok(remote.hold_time_secs.min(config.proposed_hold_secs()))
+}
+
+fn negotiate_families(config: &PeerConfig, remote: &Open) -> Result<Vec<AddressFamily>, Notification> {
+    let offered: Vec<_> = remote.families().collect();
+    let families: Vec<_> = config.families.iter().copied().filter(|family| offered.contains(family)).collect();
+    if families.is_empty() {
+        let required: Vec<_> = config.families.iter().copied().map(Capability::Multiprotocol).collect();
+        return Err(Notification::unsupported_capability(&required));
+    }
+    Ok(families)
+}
+
+/// The peer's capability if both sides have it, cut to families of the session.
+fn restart_of(config: &PeerConfig, families: &[AddressFamily], remote: &Open) -> Option<GracefulRestart> {
+    config.graceful_restart.as_ref()?;
+    let mut restart = remote.graceful_restart()?.clone();
+    restart.families.retain(|(family, _)| families.contains(family));
+    Some(restart)
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Negotiated;
 use crate::time::Duration;
 use crate::types::AddressFamily;
+use crate::wire::NotificationCode;
 use crate::wire::message::{Notification, RouteRefresh, Update};
 
 /// A TCP connection, numbered by the driver; never reused within a [`super::Peer`].
@@ -20,6 +21,15 @@ pub enum Direction {
     Incoming,
     /// We did.
     Outgoing,
+}
+
+/// Whether everything that was handed over for a connection is in the socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SendQueue {
+    /// It is.
+    Empty,
+    /// Something waits for the peer to read.
+    Pending,
 }
 
 /// The states of RFC 4271 section 8.2.2.
@@ -102,6 +112,37 @@ pub enum StopReason {
     OutOfResources,
 }
 
+impl StopReason {
+    /// Whether the peer stays idle until it is started again.
+    pub(crate) const fn is_final(&self) -> bool {
+        matches!(self, Self::Shutdown { .. } | Self::Deconfigured | Self::HardReset | Self::Restart)
+    }
+
+    /// Whether our routes and the peer's are to be forgotten in spite of graceful restart.
+    pub(crate) const fn is_hard(&self) -> bool {
+        matches!(self, Self::Shutdown { .. } | Self::Deconfigured | Self::HardReset | Self::MaxPrefixes)
+    }
+
+    /// The Cease that says so.
+    pub(crate) fn notification(&self) -> Notification {
+        let code = match self {
+            Self::Shutdown { communication } => {
+                return Notification::with_communication(
+                    NotificationCode::CEASE_ADMINISTRATIVE_SHUTDOWN,
+                    communication,
+                );
+            }
+            Self::Deconfigured => NotificationCode::CEASE_PEER_DE_CONFIGURED,
+            Self::HardReset | Self::Restart => NotificationCode::CEASE_ADMINISTRATIVE_SHUTDOWN,
+            Self::Reset { administrative: true } => NotificationCode::CEASE_ADMINISTRATIVE_RESET,
+            Self::Reset { administrative: false } => NotificationCode::CEASE_CONFIGURATION_CHANGE,
+            Self::MaxPrefixes => NotificationCode::CEASE_MAXIMUM_PREFIXES,
+            Self::OutOfResources => NotificationCode::CEASE_OUT_OF_RESOURCES,
+        };
+        code.notification()
+    }
+}
+
 /// Why a session or a connection ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DownCause {
@@ -123,6 +164,21 @@ pub enum DownCause {
     Replaced,
 }
 
+impl fmt::Display for DownCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(reason) => write!(f, "stopped here: {}", reason.notification()),
+            Self::HoldTimerExpired => f.write_str("nothing heard from the peer for the hold time"),
+            Self::SendHoldTimerExpired => f.write_str("the peer read nothing for the send-hold time"),
+            Self::OpenTimedOut => f.write_str("the peer sent no OPEN in time"),
+            Self::NotificationReceived(received) => write!(f, "the peer sent {received}"),
+            Self::NotificationSent(sent) => write!(f, "sent the peer {sent}"),
+            Self::Closed => f.write_str("the peer closed the TCP connection"),
+            Self::Replaced => f.write_str("the peer came back on a new connection"),
+        }
+    }
+}
+
 /// Why a session ended, and what that means for the peer's routes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DownReason {
@@ -133,4 +189,21 @@ pub struct DownReason {
     pub keeps: Vec<AddressFamily>,
     /// How long they are kept, from the peer's capability.
     pub restart_time: Duration,
+}
+
+impl DownReason {
+    /// Applies the rules of graceful restart to a session that ended.
+    pub(crate) fn new(cause: DownCause, negotiated: &Negotiated) -> Self {
+        let survives = match &cause {
+            DownCause::Stopped(reason) => !reason.is_hard() && negotiated.notification_restart,
+            DownCause::HoldTimerExpired | DownCause::SendHoldTimerExpired | DownCause::NotificationSent(_) => {
+                negotiated.notification_restart
+            }
+            DownCause::NotificationReceived(received) => negotiated.notification_restart && !received.is_hard_reset(),
+            DownCause::Closed | DownCause::Replaced => true,
+            DownCause::OpenTimedOut => false,
+        };
+        let keeps = if survives { negotiated.restart_families().collect() } else { Vec::new() };
+        Self { cause, keeps, restart_time: negotiated.restart_time() }
+    }
 }

@@ -1,0 +1,181 @@
+//! One TCP connection of a peer: its input, its state from OpenSent on, its timers.
+
+use bytes::BytesMut;
+
+use super::statistics::Statistics;
+use super::{ConnectionId, Direction, Negotiated, PeerConfig, SendQueue, State};
+use crate::time::{Duration, Instant};
+use crate::types::AddressFamily;
+use crate::wire::{DecodeContext, Frame, MaxMessage, Message, MessageKind, Notification, NotificationCode, frame};
+
+/// Octets that the peer must take within one send-hold time, or everything that is queued: a reader of single octets is
+/// a dead one.
+const SEND_PROGRESS_OCTETS: usize = 65_536;
+
+/// What the input of a connection holds next.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A message.
+    Message(Message),
+    /// Something that ends the session with this NOTIFICATION.
+    Bad(Notification),
+    /// The end: everything before it has been delivered.
+    Closed,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) direction: Direction,
+    /// OpenSent, OpenConfirm or Established. OpenSent even while our own OPEN is held back, see `open_sent`.
+    pub(super) state: State,
+    pub(super) open_sent: bool,
+    /// R bit of our OPEN.
+    pub(super) sent_restarting: bool,
+    pub(super) connected_at: Instant,
+    pub(super) established_at: Option<Instant>,
+    /// Present from OpenConfirm on.
+    pub(super) negotiated: Option<Box<Negotiated>>,
+    pub(super) hold: Option<Instant>,
+    pub(super) keepalive: Option<Instant>,
+    pub(super) send_hold: Option<Instant>,
+    send_progress: usize,
+    input: BytesMut,
+    closed: bool,
+    max_message: MaxMessage,
+    decode: DecodeContext,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, direction: Direction, now: Instant, config: &PeerConfig) -> Self {
+        Self {
+            id,
+            direction,
+            state: State::OpenSent,
+            open_sent: false,
+            sent_restarting: false,
+            connected_at: now,
+            established_at: None,
+            negotiated: None,
+            hold: Some(now + config.open_timeout),
+            keepalive: None,
+            send_hold: None,
+            send_progress: 0,
+            input: BytesMut::new(),
+            closed: false,
+            max_message: MaxMessage::Standard,
+            decode: DecodeContext::default(),
+        }
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.state == State::Established
+    }
+
+    /// Appends what TCP delivered.
+    pub(super) fn receive(&mut self, data: &[u8]) {
+        if !self.closed {
+            self.input.extend_from_slice(data);
+        }
+    }
+
+    /// TCP has ended; what was received before still counts.
+    pub(super) const fn close_input(&mut self) {
+        self.closed = true;
+    }
+
+    /// Takes the next message off the input, if it is whole.
+    pub(super) fn next(&mut self, statistics: &mut Statistics) -> Option<Incoming> {
+        if self.input.is_empty() {
+            return self.closed.then_some(Incoming::Closed);
+        }
+        match frame(&mut self.input, self.max_message) {
+            Ok(Some(frame)) => {
+                statistics.received.count(frame.kind);
+                Some(self.decode(&frame))
+            }
+            Ok(None) => self.closed.then_some(Incoming::Closed),
+            Err(notification) => Some(Incoming::Bad(notification)),
+        }
+    }
+
+    fn decode(&self, frame: &Frame) -> Incoming {
+        if let Err(unexpected) = self.check_expected(frame.kind) {
+            return Incoming::Bad(unexpected);
+        }
+        match Message::decode(frame, &self.decode) {
+            Ok(message) => Incoming::Message(message),
+            Err(notification) => Incoming::Bad(notification),
+        }
+    }
+
+    /// RFC 6608: messages that the state does not allow, found before they are decoded.
+    fn check_expected(&self, kind: MessageKind) -> Result<(), Notification> {
+        use MessageKind::{Keepalive, Notification as Notify, Open, RouteRefresh, Update};
+        let error = match (self.state, kind) {
+            (_, Notify)
+            | (State::OpenSent, Open)
+            | (State::OpenConfirm, Keepalive)
+            | (State::Established, Keepalive | Update | RouteRefresh) => return Ok(()),
+            (State::OpenSent, _) => NotificationCode::FSM_UNEXPECTED_IN_OPEN_SENT,
+            (State::OpenConfirm, _) => NotificationCode::FSM_UNEXPECTED_IN_OPEN_CONFIRM,
+            _ => NotificationCode::FSM_UNEXPECTED_IN_ESTABLISHED,
+        };
+        Err(error.with_data(&[kind as u8]))
+    }
+
+    /// The peer's OPEN was accepted.
+    pub(super) fn confirm(&mut self, now: Instant, negotiated: Box<Negotiated>, config: &PeerConfig) {
+        self.state = State::OpenConfirm;
+        self.max_message = negotiated.max_message();
+        self.decode = negotiated.decode_context(config);
+        let unlimited = negotiated.hold_time == Duration::ZERO;
+        let wait = if unlimited { config.open_timeout } else { negotiated.hold_time };
+        self.hold = Some(now + wait);
+        self.negotiated = Some(negotiated);
+    }
+
+    /// The peer's first KEEPALIVE is there.
+    pub(super) fn establish(&mut self, now: Instant) {
+        self.state = State::Established;
+        self.established_at = Some(now);
+        self.restart_hold(now);
+    }
+
+    /// The peer is alive.
+    pub(super) fn restart_hold(&mut self, now: Instant) {
+        let hold_time = self.negotiated.as_ref().map_or(Duration::ZERO, |negotiated| negotiated.hold_time);
+        self.hold = (hold_time != Duration::ZERO).then(|| now + hold_time);
+    }
+
+    /// Ignores a family for the rest of the session (RFC 7606 section 2).
+    pub(super) fn disable(&mut self, family: AddressFamily) {
+        self.decode.families.retain(|listed| *listed != family);
+    }
+
+    /// Whether something waits to be sent, so that a KEEPALIVE would say nothing new.
+    pub(super) const fn has_backlog(&self) -> bool {
+        self.send_hold.is_some()
+    }
+
+    /// The driver wrote `octets` (RFC 9687).
+    pub(super) fn written(&mut self, now: Instant, octets: usize, queue: SendQueue, limit: Duration) {
+        self.send_progress = self.send_progress.saturating_add(octets);
+        match queue {
+            SendQueue::Empty => {
+                self.send_hold = None;
+                self.send_progress = 0;
+            }
+            SendQueue::Pending if self.send_hold.is_none() || self.send_progress >= SEND_PROGRESS_OCTETS => {
+                self.send_hold = Some(now + limit);
+                self.send_progress = 0;
+            }
+            SendQueue::Pending => {}
+        }
+    }
+
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        [self.hold, self.keepalive, self.send_hold].into_iter().flatten()
+    }
+}

@@ -1,0 +1,173 @@
+//! What a received message does, and which of two connections survives.
+
+use super::connection::{Connection, Incoming};
+use super::peer::{Peer, Phase};
+use super::{ConnectionId, Direction, DownCause, Negotiated, Output, State};
+use crate::time::Duration;
+use crate::wire::{Message, Notification, NotificationCode, Open, Update};
+
+/// Two connections that began further apart than this are not a collision (RFC 4271 section 6.8): the peer has lost the
+/// older one.
+const COLLISION_WINDOW: Duration = Duration::from_secs(2);
+
+impl Peer {
+    /// Takes one message from a connection; false if none is whole.
+    pub(super) fn step(&mut self) -> bool {
+        let statistics = &mut self.statistics;
+        let next = self
+            .connections
+            .iter_mut()
+            .find_map(|connection| connection.next(statistics).map(|incoming| (connection.id, incoming)));
+        let Some((id, incoming)) = next else {
+            return false;
+        };
+        match incoming {
+            Incoming::Message(message) => self.handle(id, message),
+            Incoming::Bad(notification) => self.reject(id, notification),
+            Incoming::Closed => self.end(id, DownCause::Closed, None),
+        }
+        true
+    }
+
+    /// Takes over a new connection.
+    pub(super) fn accept(&mut self, id: ConnectionId, direction: Direction) {
+        // A peer that connects again before it got anywhere has forgotten its earlier attempt.
+        let forgotten = |other: &&Connection| !other.is_established() && other.direction == direction;
+        if let Some(earlier) = self.connections.iter().find(forgotten).map(|earlier| earlier.id) {
+            self.replace(earlier);
+        }
+        self.phase = match self.phase {
+            Phase::Dialling { retry } if direction == Direction::Incoming => Phase::Dialling { retry },
+            _ => Phase::Waiting { retry: None },
+        };
+        let restarts =
+            self.established().and_then(|old| old.negotiated.as_ref()).map(|old| old.graceful_restart.is_some());
+        self.connections.push(Connection::new(id, direction, self.now, &self.config));
+        match restarts {
+            None => self.send_open(id),
+            // RFC 4724 section 4.2: the peer may have restarted. Its OPEN will tell; ours waits for it, so that a
+            // late loser of a collision never gets one.
+            Some(true) => {}
+            Some(false) => self.reject(id, NotificationCode::CEASE_CONNECTION_COLLISION.notification()),
+        }
+    }
+
+    /// The established connection is gone, the one that waited behind it goes on.
+    pub(super) fn promote_challenger(&mut self) {
+        let waiting = self.connections.iter().find(|connection| !connection.open_sent).map(|waiting| waiting.id);
+        if let Some(id) = waiting {
+            self.send_open(id);
+        }
+    }
+
+    /// Ends a connection for what it sent.
+    pub(super) fn reject(&mut self, id: ConnectionId, notification: Notification) {
+        self.end(id, DownCause::NotificationSent(notification.clone()), Some(notification));
+    }
+
+    /// Drops a connection that the peer itself has given up, without a word.
+    fn replace(&mut self, id: ConnectionId) {
+        self.end(id, DownCause::Replaced, None);
+    }
+
+    /// A message that the connection's state allows.
+    fn handle(&mut self, id: ConnectionId, message: Message) {
+        match message {
+            Message::Open(open) => self.handle_open(id, &open),
+            Message::Keepalive => self.handle_keepalive(id),
+            Message::Update(update) => self.handle_update(id, update),
+            Message::RouteRefresh(refresh) => {
+                let carried = |negotiated: &Negotiated| negotiated.has(refresh.family);
+                if self.negotiated().is_some_and(carried) {
+                    self.outputs.push_back(Output::RouteRefresh(refresh));
+                }
+            }
+            Message::Notification(notification) => {
+                self.end(id, DownCause::NotificationReceived(notification), None);
+            }
+        }
+    }
+
+    fn handle_open(&mut self, id: ConnectionId, open: &Open) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
+        let restarting = connection.sent_restarting;
+        let negotiated = match Negotiated::new(&self.config, restarting, open) {
+            Ok(negotiated) => Box::new(negotiated),
+            Err(notification) => return self.reject(id, notification),
+        };
+        if !self.survives_collision(id, &negotiated) {
+            return;
+        }
+        self.cancel_dial();
+        let now = self.now;
+        let config = &self.config;
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        connection.confirm(now, negotiated, config);
+        self.send_keepalive(id);
+        self.arm_keepalive(id);
+    }
+
+    fn handle_keepalive(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(connection) = self.connection(id) else { return };
+        if connection.is_established() {
+            return connection.restart_hold(now);
+        }
+        connection.establish(now);
+        if let Some(negotiated) = connection.negotiated.clone() {
+            self.set_restarting(false);
+            self.statistics.established = self.statistics.established.saturating_add(1);
+            self.outputs.push_back(Output::Established(id, negotiated));
+        }
+    }
+
+    fn handle_update(&mut self, id: ConnectionId, update: Box<Update>) {
+        let now = self.now;
+        let Some(connection) = self.connection(id) else { return };
+        connection.restart_hold(now);
+        if let Some(family) = update.disable {
+            connection.disable(family);
+        }
+        let findings = u64::try_from(update.findings.len()).unwrap_or(u64::MAX);
+        self.statistics.findings = self.statistics.findings.saturating_add(findings);
+        self.outputs.push_back(Output::Update(update));
+    }
+
+    /// Decides between the connection whose OPEN has come and another one, if there is another; ends the loser.
+    fn survives_collision(&mut self, id: ConnectionId, negotiated: &Negotiated) -> bool {
+        let Some(other) = self.connections.iter().find(|connection| connection.id != id) else {
+            return true;
+        };
+        let (other_id, other_state, other_direction) = (other.id, other.state, other.direction);
+        let other_is_old =
+            self.now.saturating_since(other.established_at.unwrap_or(other.connected_at)) >= COLLISION_WINDOW;
+        let collision = NotificationCode::CEASE_CONNECTION_COLLISION.notification();
+        if other_state == State::Established {
+            // RFC 4724 section 4.2. A young session is no loss of the peer's but a collision, unless it says so.
+            if other_is_old || negotiated.peer_restarting() {
+                self.replace(other_id);
+                return true;
+            }
+            self.reject(id, collision);
+            return false;
+        }
+        if other_state == State::OpenSent && other_is_old {
+            self.replace(other_id);
+            return true;
+        }
+        if other_direction == self.preferred(negotiated) {
+            self.reject(id, collision);
+            return false;
+        }
+        self.reject(other_id, collision);
+        true
+    }
+
+    /// RFC 4271 section 6.8: the connection opened by the speaker with the higher identifier stays; with equal ones, by
+    /// the speaker with the higher AS (RFC 6286 section 2.3).
+    fn preferred(&self, negotiated: &Negotiated) -> Direction {
+        let ours = (self.config.local_router_id, self.config.local_asn);
+        let theirs = (negotiated.remote_router_id, negotiated.remote_asn);
+        if ours < theirs { Direction::Incoming } else { Direction::Outgoing }
+    }
+}
