@@ -250,6 +250,14 @@ impl ExtendedCommunity {
         Self([0x06, 0x00, u8::from(mobility.sticky), 0, a, b, c, d])
     }
 
+    /// The address of a Router's MAC community (RFC 9135 section 8.1).
+    pub const fn router_mac(self) -> Option<MacAddr> {
+        match self.0 {
+            [0x06, 0x03, a, b, c, d, e, g] => Some(MacAddr([a, b, c, d, e, g])),
+            _ => None,
+        }
+    }
+
     /// Reads a MAC mobility community.
     pub const fn as_mac_mobility(self) -> Option<MacMobility> {
         match self.0 {

@@ -8,7 +8,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use super::message::Notification;
+use super::message::{Notification, Treatment};
 
 /// Error code and subcode of a NOTIFICATION, with the names that the RFCs give them.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -146,5 +146,26 @@ impl fmt::Display for NotificationCode {
             None => write!(f, " / Unknown Subcode {subcode}")?,
         }
         write!(f, " ({code}/{subcode})")
+    }
+}
+
+/// A malformed part of an UPDATE that need not end the session, as its decoder reports it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Malformed {
+    /// What is to be done.
+    pub treatment: Treatment,
+    /// Stable name for counters.
+    pub reason: &'static str,
+}
+
+impl Malformed {
+    /// Treat-as-withdraw.
+    pub const fn withdraw(reason: &'static str) -> Self {
+        Self { treatment: Treatment::Withdraw, reason }
+    }
+
+    /// Attribute discard.
+    pub const fn discard(reason: &'static str) -> Self {
+        Self { treatment: Treatment::DiscardAttribute, reason }
     }
 }

@@ -118,7 +118,7 @@ pub struct Update {
     pub end_of_rib: Option<AddressFamily>,
     /// A family that must be ignored for the rest of the session (RFC 7606 section 2).
     pub disable: Option<AddressFamily>,
-    /// What was wrong but did not end the session, for counters and logs.
+    /// What was wrong but did not end the session, for counters and logs; at most [`Finding::LIMIT`] kinds.
     pub findings: Vec<Finding>,
 }
 
@@ -158,6 +158,13 @@ pub struct Finding {
     pub reason: &'static str,
     /// The attribute type code concerned, if one.
     pub attribute: Option<u8>,
+    /// How often it occurred in this message.
+    pub count: u32,
+}
+
+impl Finding {
+    /// Most kinds of findings that one message reports; what exceeds it is acted upon and not reported.
+    pub const LIMIT: usize = 32;
 }
 
 /// What RFC 7606 section 2 lets a receiver do short of ending the session, mildest first.

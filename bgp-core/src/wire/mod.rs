@@ -8,23 +8,30 @@
 //!   bytes ◄───────────── Message::encode ◄─── Message
 //! ```
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod attributes;
 mod capability;
 mod codec;
 pub mod context;
 pub mod error;
+mod findings;
 pub mod frame;
 pub mod message;
 pub mod nlri;
 pub mod notification;
 mod open;
+pub mod pack;
 mod reader;
 mod refresh;
+#[cfg(test)]
+mod tests;
 mod update;
 
-pub use attributes::PathAttributes;
+pub use attributes::{EncodedAttributes, PathAttributes};
 pub use context::{DecodeContext, EncodeContext, EvpnErrors, MultiprotocolErrors};
 pub use error::NotificationCode;
 pub use frame::{Frame, MaxMessage, MessageKind, frame};
 pub use message::{Capability, Message, Notification, Open, RouteRefresh, Update};
-pub use nlri::{Evpn, EvpnKey, EvpnPayload, Nlri, Route, RtConstrain, RtMembership};
+pub use nlri::{Evpn, EvpnKey, EvpnPayload, Nlri, Route, RtConstrain, RtMembership, WireNlri};
+pub use pack::{TooLong, announce, end_of_rib, withdraw};

@@ -72,6 +72,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Four octets.
+    pub const fn u32(&mut self) -> Option<u32> {
+        match self.array() {
+            Some(octets) => Some(u32::from_be_bytes(octets)),
+            None => None,
+        }
+    }
+
     /// A reader of a structure preceded by its length in one octet.
     pub const fn prefixed_u8(&mut self) -> Option<Self> {
         let mut ahead = *self;

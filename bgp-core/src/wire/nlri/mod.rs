@@ -3,11 +3,16 @@
 //! The *key* is the identity of a route; the *payload* rides along and may change without making another route
 //! (RFC 7432 section 7: labels, and the ESI of a type 2, are not part of the identity).
 
+pub mod evpn;
+pub(crate) mod multiprotocol;
+pub mod rt_constrain;
+
 use core::fmt::Debug;
 use core::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use ipnet::IpNet;
 
 use crate::types::{
@@ -22,6 +27,15 @@ pub trait Nlri: Copy + Debug + Eq + 'static {
     type Key: Clone + Debug + Eq + Hash + Ord;
     /// What a route carries beside its key and its path attributes.
     type Payload: Clone + Debug + Eq;
+}
+
+/// A family that can be written to the wire.
+pub trait WireNlri: Nlri {
+    /// Appends the NLRI of an announcement. A payload that is not of the key's kind counts as all zeroes.
+    fn encode(key: &Self::Key, payload: &Self::Payload, out: &mut BytesMut);
+
+    /// Appends the NLRI of a withdrawal.
+    fn encode_withdrawal(key: &Self::Key, out: &mut BytesMut);
 }
 
 /// One route of a family.
@@ -97,6 +111,7 @@ pub enum RtMembership {
     Default,
     /// Prefix length 96: exactly one target.
     Target { origin: Asn, target: RouteTarget },
-    /// A prefix of 32 to 95 bits: `bits` of `target` count (0 to 63); the others are zero.
+    /// A prefix of 32 bits and more: `bits` of `target` count (0 to 64); the others are zero. 64 only where the octets
+    /// are no route target of the three forms.
     Prefix { origin: Asn, target: [u8; 8], bits: u8 },
 }

@@ -1,11 +1,56 @@
-//! Path attributes as one typed set.
+//! Path attributes as one typed set, and their codec.
+
+mod as_path;
+mod carried;
+mod decode;
+mod encode;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub(crate) use decode::{AttributeSet, Class, RawAttribute};
+pub use encode::EncodedAttributes;
+
 use crate::types::{Asn, ExtendedCommunity, Label, MacMobility, RouteTarget, RouterId};
+
+/// Attribute type codes (IANA "BGP Path Attributes").
+#[expect(missing_docs, reason = "the names are the registered ones")]
+pub mod code {
+    pub const ORIGIN: u8 = 1;
+    pub const AS_PATH: u8 = 2;
+    pub const NEXT_HOP: u8 = 3;
+    pub const MULTI_EXIT_DISC: u8 = 4;
+    pub const LOCAL_PREF: u8 = 5;
+    pub const ATOMIC_AGGREGATE: u8 = 6;
+    pub const AGGREGATOR: u8 = 7;
+    pub const COMMUNITIES: u8 = 8;
+    pub const ORIGINATOR_ID: u8 = 9;
+    pub const CLUSTER_LIST: u8 = 10;
+    pub const MP_REACH_NLRI: u8 = 14;
+    pub const MP_UNREACH_NLRI: u8 = 15;
+    pub const EXTENDED_COMMUNITIES: u8 = 16;
+    pub const AS4_PATH: u8 = 17;
+    pub const AS4_AGGREGATOR: u8 = 18;
+    pub const PMSI_TUNNEL: u8 = 22;
+    pub const TUNNEL_ENCAPSULATION: u8 = 23;
+    pub const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
+    pub const AIGP: u8 = 26;
+    pub const ENTROPY_LABEL: u8 = 28;
+    pub const LARGE_COMMUNITY: u8 = 32;
+    pub const ONLY_TO_CUSTOMER: u8 = 35;
+    pub const NEXT_HOP_CHARACTERISTICS: u8 = 39;
+    pub const PREFIX_SID: u8 = 40;
+}
+
+/// Attribute flags (RFC 4271 section 4.3).
+pub(crate) mod flag {
+    pub const OPTIONAL: u8 = 0x80;
+    pub const TRANSITIVE: u8 = 0x40;
+    pub const PARTIAL: u8 = 0x20;
+    pub const EXTENDED_LENGTH: u8 = 0x10;
+}
 
 /// Everything an UPDATE says about its routes, the next hop of MP_REACH_NLRI included.
 ///
@@ -42,6 +87,8 @@ pub struct PathAttributes {
     pub pmsi_tunnel: Option<PmsiTunnel>,
     /// Optional transitive attributes that are not understood, in type order, to be passed along with the Partial bit.
     pub unknown: Vec<UnknownAttribute>,
+    /// Which of the attributes that are understood came with the Partial bit.
+    pub partial: PartialAttributes,
 }
 
 impl PathAttributes {
@@ -63,6 +110,7 @@ impl PathAttributes {
             cluster_list: SmallVec::new(),
             pmsi_tunnel: None,
             unknown: Vec::new(),
+            partial: PartialAttributes::default(),
         }
     }
 
@@ -78,6 +126,23 @@ impl PathAttributes {
             .filter_map(|community| community.as_mac_mobility())
             .max_by_key(|mobility| (mobility.sticky, mobility.sequence))
             .unwrap_or_default()
+    }
+}
+
+/// Type codes below 64 that carry the Partial bit: a speaker on the way has not understood them, which nobody after it
+/// may deny (RFC 4271 section 5).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct PartialAttributes(u64);
+
+impl PartialAttributes {
+    /// Adds an attribute by its type code.
+    pub(crate) fn insert(&mut self, code: u8) {
+        self.0 |= 1_u64.checked_shl(u32::from(code)).unwrap_or(0);
+    }
+
+    /// Whether the attribute with this type code is partial.
+    pub fn contains(self, code: u8) -> bool {
+        self.0 & 1_u64.checked_shl(u32::from(code)).unwrap_or(0) != 0
     }
 }
 
