@@ -154,6 +154,20 @@ fn a_data_centre_of_2_368_devices_is_placed_on_50_nodes_in_time() {
     assert!(took.as_secs() < 10, "{took:?}");
 }
 
+#[test]
+fn large_lans_that_everybody_is_on_are_placed_in_time() {
+    let devices = numbered("d", 2_400);
+    let mut lans = vec![devices.clone(); 20];
+    lans.extend((0..2_400).map(|n| link(&devices[n], &devices[(n * 7 + 1) % 2_400])));
+    lans.retain(|lan| lan[0] != lan[1]);
+    let start = std::time::Instant::now();
+    let placement = place(&lab(&devices, &lans), 50, &[]).unwrap();
+    println!("{placement}: {:?}", start.elapsed());
+    assert!(sizes(&placement).iter().all(|size| *size == 48));
+    // A build without optimisation takes some ten times as long.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
 fn graph() -> impl Strategy<Value = (usize, Vec<Vec<usize>>)> {
     (1usize..24).prop_flat_map(|devices| (Just(devices), vec(vec(0..devices, 1..6), 0..30)))
 }

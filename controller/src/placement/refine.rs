@@ -6,8 +6,8 @@
 
 use super::hypergraph::Hypergraph;
 
-/// Edges looked at before refinement ends, about a tenth of a second's worth.
-const WORK_MAX: usize = 10_000_000;
+/// Counts looked at before refinement ends, about a tenth of a second's worth.
+const WORK_MAX: usize = 30_000_000;
 
 /// Nodes tried for a device, those that suit it best first.
 const TARGETS_MAX: usize = 4;
@@ -39,7 +39,7 @@ struct Refiner<'a> {
     parts: Vec<Vec<(usize, usize)>>,
     /// Edges of the vertex under consideration; all false in between.
     is_marked: Vec<bool>,
-    /// Edges looked at so far.
+    /// Counts looked at so far.
     work: usize,
 }
 
@@ -91,7 +91,8 @@ impl<'a> Refiner<'a> {
             .collect();
         targets.sort_unstable();
         targets.dedup();
-        self.work += (targets.len() + 1) * self.graph.incident[vertex].len();
+        let lookups: usize = self.graph.incident[vertex].iter().map(|edge| self.parts[*edge].len()).sum();
+        self.work += (targets.len() + 1) * lookups;
         let mut targets: Vec<(i64, usize)> = targets.into_iter().map(|part| (self.gain(vertex, part), part)).collect();
         targets.sort_unstable_by_key(|(gain, part)| (-gain, *part));
         for (gain, to) in targets.into_iter().take(TARGETS_MAX) {
@@ -118,7 +119,7 @@ impl<'a> Refiner<'a> {
         let mut best = (0, None);
         for other in &self.free[to] {
             let edges = &self.graph.incident[*other];
-            self.work += edges.len();
+            self.work += edges.iter().map(|edge| self.parts[*edge].len()).sum::<usize>();
             let mut total = gain;
             for edge in edges {
                 let alone_here = i64::from(self.count(*edge, from) == 1);
