@@ -13,6 +13,11 @@
 //! [`Event::WriterReady`], so that what waits for a slow peer stays in the RIB, where newer state replaces older. Reading
 //! stops while the event channel is full.
 
+//!
+//! [`Speaker`] joins such sessions with a RIB: what a reflector and a worker have in common.
+
 mod api;
+mod speaker;
 
 pub use api::{Event, Incoming, Io, IoError, PeerSpec, SessionId};
+pub use speaker::{Neighbor, PeerStatus, Speaker, SpeakerCounters};

@@ -17,10 +17,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 const MAX_CLIENTS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the daemon does its work in full; shared between the main loop and `/readyz`.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +57,11 @@ pub fn bind_failure(option: &str, address: SocketAddr, error: &std::io::Error) -
     format!("{option} {address}: {error}; {cure}")
 }
 
-/// Serves for ever.
-pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness) {
+/// Asks the main loop to bring its metrics up to date; it answers when they are.
+pub type Sample = oneshot::Sender<()>;
+
+/// Serves for ever. `samples` leads to the main loop.
+pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness, samples: mpsc::Sender<Sample>) {
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = clients.clone().acquire_owned().await else { return };
@@ -69,11 +73,11 @@ pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness) 
                 continue;
             }
         };
-        let (registry, ready) = (registry.clone(), ready.clone());
+        let (registry, ready, samples) = (registry.clone(), ready.clone(), samples.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = respond(&request, &registry, &ready);
-                async move { Ok::<_, Infallible>(response) }
+                let (registry, ready, samples) = (&registry, &ready, &samples);
+                async move { Ok::<_, Infallible>(respond(&request, registry, ready, samples).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -88,17 +92,36 @@ pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness) 
     }
 }
 
-fn respond(request: &Request<Incoming>, registry: &Registry, ready: &Readiness) -> Response<Full<Bytes>> {
+async fn respond(
+    request: &Request<Incoming>,
+    registry: &Registry,
+    ready: &Readiness,
+    samples: &mpsc::Sender<Sample>,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     match request.uri().path() {
-        "/metrics" => metrics(registry),
+        "/metrics" => {
+            sample(samples).await;
+            metrics(registry)
+        }
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if ready.get() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         _ => text(StatusCode::NOT_FOUND, "try /metrics, /healthz or /readyz\n"),
     }
+}
+
+/// Old figures are better than none: a main loop that is busy or leaving does not hold the answer up for long.
+async fn sample(samples: &mpsc::Sender<Sample>) {
+    let (done, finished) = oneshot::channel();
+    let ask = async {
+        if samples.send(done).await.is_ok() {
+            let _ = finished.await;
+        }
+    };
+    let _ = tokio::time::timeout(SAMPLE_TIMEOUT, ask).await;
 }
 
 fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
@@ -139,9 +162,15 @@ mod tests {
         let registry = Registry::new();
         let counter = prometheus::IntCounter::new("megalos_test_total", "Test.").unwrap();
         registry.register(Box::new(counter.clone())).unwrap();
-        counter.inc();
         let ready = Readiness::default();
-        tokio::spawn(serve(listener, registry, ready.clone()));
+        let (samples, mut sampled) = mpsc::channel::<Sample>(1);
+        tokio::spawn(serve(listener, registry, ready.clone(), samples));
+        tokio::spawn(async move {
+            while let Some(done) = sampled.recv().await {
+                counter.inc();
+                let _ = done.send(());
+            }
+        });
         assert!(get(address, "/metrics").await.contains("megalos_test_total 1"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));

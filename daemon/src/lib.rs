@@ -7,9 +7,13 @@
 //! | [`show`] | the rows that are asked for, and their tables |
 //! | [`http`] | `/metrics`, `/healthz`, `/readyz` |
 //! | [`run`] | start-up and end of a process: logging, signals, exit codes |
+//! | [`service`] | all of these as one stream of requests to a main loop |
+//! | [`speaker`] | peers from settings; rows and metrics from a [`bgp_io::Speaker`] |
 
 pub mod config;
 pub mod control;
 pub mod http;
 pub mod run;
+pub mod service;
 pub mod show;
+pub mod speaker;

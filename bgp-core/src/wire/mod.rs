@@ -11,6 +11,7 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 pub mod attributes;
+mod display;
 mod capability;
 mod codec;
 pub mod context;

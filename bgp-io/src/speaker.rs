@@ -1,0 +1,377 @@
+//! A RIB with its sessions: what a reflector and a worker have in common.
+//!
+//! In: events of the sessions and the time. Out: batches handed to the sessions that are ready for them. The owner calls
+//! [`Speaker::handle`] for every event that waits, then [`Speaker::flush`] once, so that work is batched by what is there
+//! and not by a timer.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
+use bgp_core::session::{DownReason, Negotiated, State, StopReason};
+use bgp_core::time::Instant;
+use bgp_core::types::PeerId;
+use bgp_core::wire::Update;
+use bgp_core::wire::message::Treatment;
+
+use crate::api::{Event, Incoming, Io, IoError, PeerSpec, SessionId};
+
+/// Octets handed to a writer at a time: several full socket writes, little enough that newer state soon follows.
+const BATCH_OCTETS: usize = 256 << 10;
+
+/// A peer as the owner configures it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbor {
+    /// How its sessions are run.
+    pub spec: PeerSpec,
+    /// Client or non-client if the session turns out to be internal; an external session is always external.
+    pub class: PeerClass,
+    /// What it may cost.
+    pub limits: PeerLimits,
+    /// It came by itself from an accepted prefix, and is forgotten when nothing of it is left.
+    pub dynamic: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    neighbor: Neighbor,
+    state: State,
+    session: Option<Session>,
+    established: u64,
+    updates: u64,
+    last_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    since: Instant,
+    negotiated: Box<Negotiated>,
+    /// The writer waits for a batch.
+    ready: bool,
+    /// An end was asked for; what still comes is not applied.
+    ending: bool,
+}
+
+/// A peer, for `show` and metrics.
+#[derive(Clone, Debug)]
+pub struct PeerStatus<'a> {
+    /// Its number.
+    pub id: PeerId,
+    /// Its configuration.
+    pub neighbor: &'a Neighbor,
+    /// State of its state machine.
+    pub state: State,
+    /// What was negotiated, and since when, while a session is up.
+    pub session: Option<(&'a Negotiated, Instant)>,
+    /// Sessions that came up.
+    pub established: u64,
+    /// UPDATEs received.
+    pub updates: u64,
+    /// The last failure, in words.
+    pub last_error: Option<&'a str>,
+}
+
+/// What was wrong with UPDATEs and still did not end a session (RFC 7606), and other totals.
+#[derive(Clone, Debug, Default)]
+pub struct SpeakerCounters {
+    /// Findings by treatment and reason.
+    pub findings: BTreeMap<(Treatment, &'static str), u64>,
+    /// UPDATEs received.
+    pub updates: u64,
+    /// Routes refused because of a loop.
+    pub looped_routes: u64,
+    /// Routes refused because of their next hop.
+    pub bad_next_hops: u64,
+    /// Sessions ended because of a limit.
+    pub limits_exceeded: u64,
+}
+
+/// Sessions and the RIB that they feed.
+#[derive(Debug)]
+pub struct Speaker {
+    /// The RIB; changes to it take effect with [`Speaker::flush`].
+    pub rib: Rib,
+    io: Io,
+    origin: std::time::Instant,
+    peers: Vec<Option<Peer>>,
+    by_address: BTreeMap<IpAddr, PeerId>,
+    counters: SpeakerCounters,
+}
+
+impl Speaker {
+    /// A speaker without peers.
+    pub fn new(config: RibConfig, io: Io) -> Self {
+        Self {
+            rib: Rib::new(config, Instant::ZERO),
+            io,
+            origin: std::time::Instant::now(),
+            peers: Vec::new(),
+            by_address: BTreeMap::new(),
+            counters: SpeakerCounters::default(),
+        }
+    }
+
+    /// The time as the RIB knows it: since this speaker began.
+    pub fn now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// The clock's reading of an instant of the RIB.
+    pub fn clock(&self, instant: Instant) -> std::time::Instant {
+        self.origin + std::time::Duration::from_micros(instant.as_micros())
+    }
+
+    /// The sessions.
+    pub fn io(&mut self) -> &mut Io {
+        &mut self.io
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &SpeakerCounters {
+        &self.counters
+    }
+
+    /// The peer with this address.
+    pub fn peer_at(&self, address: IpAddr) -> Option<PeerId> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// Adds the peer with the neighbour's address, or changes it; unchanged peers are not touched.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses its TCP-MD5 key.
+    pub fn set_peer(&mut self, neighbor: Neighbor) -> Result<PeerId, IoError> {
+        let address = neighbor.spec.address.ip();
+        let id = self.peer_at(address).unwrap_or_else(|| self.free_id());
+        self.io.set_peer(id, neighbor.spec.clone())?;
+        self.by_address.insert(address, id);
+        match self.slot(id) {
+            Some(peer) => peer.neighbor = neighbor,
+            None => self.insert(id, neighbor),
+        }
+        Ok(id)
+    }
+
+    fn free_id(&self) -> PeerId {
+        let index = self.peers.iter().position(Option::is_none).unwrap_or(self.peers.len());
+        PeerId(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    fn insert(&mut self, id: PeerId, neighbor: Neighbor) {
+        let peer = Peer { neighbor, state: State::Idle, session: None, established: 0, updates: 0, last_error: None };
+        let index = id.0 as usize;
+        match self.peers.get_mut(index) {
+            Some(slot) => *slot = Some(peer),
+            None => self.peers.push(Some(peer)),
+        }
+    }
+
+    fn slot(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.peers.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Ends the peer's session and forgets it and its routes.
+    pub fn remove_peer(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::take) {
+            self.by_address.remove(&peer.neighbor.spec.address.ip());
+            self.io.remove_peer(id);
+            self.rib.peer_removed(id);
+        }
+    }
+
+    /// All peers, by number.
+    pub fn peers(&self) -> impl Iterator<Item = PeerStatus<'_>> {
+        self.peers.iter().enumerate().filter_map(|(index, peer)| {
+            let peer = peer.as_ref()?;
+            Some(PeerStatus {
+                id: PeerId(u32::try_from(index).ok()?),
+                neighbor: &peer.neighbor,
+                state: peer.state,
+                session: peer.session.as_ref().map(|session| (&*session.negotiated, session.since)),
+                established: peer.established,
+                updates: peer.updates,
+                last_error: peer.last_error.as_deref(),
+            })
+        })
+    }
+
+    /// Applies what happened on a session; a connection of a stranger is the owner's to judge.
+    pub fn handle(&mut self, event: Event) -> Option<Incoming> {
+        match event {
+            Event::Established { peer, session, negotiated } => self.established(peer, session, negotiated),
+            Event::Updates { peer, session, updates } => self.updates(peer, session, updates),
+            Event::Refresh { peer, session, refresh } => {
+                if self.is_current(peer, session) {
+                    let now = self.now();
+                    self.rib.route_refresh(peer, refresh, now);
+                }
+            }
+            Event::WriterReady { peer, session } => {
+                if let Some(current) = self.session(peer, session) {
+                    current.ready = true;
+                    self.transmit(peer);
+                }
+            }
+            Event::Down { peer, session, reason } => self.down(peer, session, &reason),
+            Event::State { peer, state, error } => {
+                if let Some(peer) = self.slot(peer) {
+                    peer.state = state;
+                    if error.is_some() {
+                        peer.last_error = error;
+                    }
+                }
+            }
+            Event::Incoming(incoming) => return Some(incoming),
+        }
+        None
+    }
+
+    fn session(&mut self, peer: PeerId, id: SessionId) -> Option<&mut Session> {
+        self.slot(peer)?.session.as_mut().filter(|session| session.id == id)
+    }
+
+    fn is_current(&mut self, peer: PeerId, id: SessionId) -> bool {
+        self.session(peer, id).is_some_and(|session| !session.ending)
+    }
+
+    fn established(&mut self, id: PeerId, session: SessionId, negotiated: Box<Negotiated>) {
+        let now = self.now();
+        let Some(peer) = self.slot(id) else { return };
+        let class = if negotiated.internal { peer.neighbor.class } else { PeerClass::External };
+        let info = PeerInfo::new(class, peer.neighbor.spec.address.ip(), peer.neighbor.limits, &negotiated);
+        tracing::info!(
+            peer = %peer.neighbor.spec.address.ip(),
+            asn = %negotiated.remote_asn,
+            router_id = %negotiated.remote_router_id,
+            ?class,
+            "session established"
+        );
+        peer.established += 1;
+        peer.state = State::Established;
+        peer.session = Some(Session { id: session, since: now, negotiated, ready: true, ending: false });
+        self.rib.peer_up(id, info, now);
+    }
+
+    fn updates(&mut self, id: PeerId, session: SessionId, updates: Vec<Update>) {
+        let now = self.now();
+        for update in updates {
+            if !self.is_current(id, session) {
+                return;
+            }
+            self.counters.updates += 1;
+            for finding in &update.findings {
+                *self.counters.findings.entry((finding.treatment, finding.reason)).or_default() += 1;
+            }
+            if let Some(peer) = self.slot(id) {
+                peer.updates += 1;
+                if let Some(worst) = update.findings.iter().max_by_key(|finding| finding.treatment) {
+                    tracing::debug!(
+                        peer = %peer.neighbor.spec.address.ip(),
+                        reason = worst.reason,
+                        treatment = ?worst.treatment,
+                        "malformed UPDATE contained"
+                    );
+                }
+            }
+            let outcome = self.rib.update(id, update, now);
+            self.counters.looped_routes += outcome.looped as u64;
+            self.counters.bad_next_hops += outcome.bad_next_hop as u64;
+            if let Some(limit) = outcome.exceeded {
+                self.counters.limits_exceeded += 1;
+                let reason = match limit {
+                    LimitExceeded::Prefixes { .. } => StopReason::MaxPrefixes,
+                    LimitExceeded::AttributeOctets { .. } => StopReason::OutOfResources,
+                };
+                self.end(id, reason, limit.to_string());
+            }
+        }
+    }
+
+    fn end(&mut self, id: PeerId, reason: StopReason, why: String) {
+        if let Some(peer) = self.slot(id) {
+            tracing::warn!(peer = %peer.neighbor.spec.address.ip(), %why, "ending the session");
+            peer.last_error = Some(why);
+            if let Some(session) = &mut peer.session {
+                session.ending = true;
+            }
+            self.io.stop(id, reason);
+        }
+    }
+
+    fn down(&mut self, id: PeerId, session: SessionId, reason: &DownReason) {
+        let now = self.now();
+        if self.session(id, session).is_none() {
+            return;
+        }
+        let Some(peer) = self.slot(id) else { return };
+        peer.session = None;
+        let why = format!("{:?}", reason.cause);
+        tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = ?reason.keeps, "session down");
+        peer.last_error = Some(why);
+        self.rib.peer_down(id, &reason.keeps, reason.restart_time, now);
+        self.forget_if_gone(id);
+    }
+
+    /// A dynamic peer without session and routes is forgotten.
+    fn forget_if_gone(&mut self, id: PeerId) {
+        let Some(peer) = self.slot(id) else { return };
+        if !peer.neighbor.dynamic || peer.session.is_some() || peer.established == 0 {
+            return;
+        }
+        let held = self
+            .rib
+            .peers()
+            .find(|view| view.peer == id)
+            .is_some_and(|view| view.families.iter().any(|family| family.accepted > 0));
+        if !held {
+            self.remove_peer(id);
+        }
+    }
+
+    /// When [`Speaker::handle_timeout`] is due.
+    pub fn next_deadline(&self) -> Option<std::time::Instant> {
+        self.rib.next_deadline().map(|deadline| self.clock(deadline))
+    }
+
+    /// Applies what has become due.
+    pub fn handle_timeout(&mut self) {
+        let now = self.now();
+        self.rib.handle_timeout(now);
+        let dynamic: Vec<PeerId> =
+            self.peers().filter(|peer| peer.neighbor.dynamic && peer.session.is_none()).map(|peer| peer.id).collect();
+        for id in dynamic {
+            self.forget_if_gone(id);
+        }
+    }
+
+    /// Selects routes for all that changed and hands every ready writer its next batch.
+    pub fn flush(&mut self) {
+        self.rib.flush();
+        for id in self.rib.drain_laggards() {
+            self.end(id, StopReason::OutOfResources, "the peer reads too slowly".into());
+        }
+        for id in self.rib.drain_ready() {
+            self.transmit(id);
+        }
+    }
+
+    fn transmit(&mut self, id: PeerId) {
+        let Some(session) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut).and_then(|p| p.session.as_mut())
+        else {
+            return;
+        };
+        if !session.ready || session.ending {
+            return;
+        }
+        if let Some(batch) = self.rib.poll_transmit(id, BATCH_OCTETS) {
+            session.ready = !self.io.send(id, session.id, batch);
+        }
+    }
+
+    /// Leaves: ends all sessions with `reason` after what is queued.
+    pub async fn shutdown(self, reason: StopReason) {
+        self.io.shutdown(reason).await;
+    }
+}

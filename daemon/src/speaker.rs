@@ -1,0 +1,283 @@
+//! Between settings, sessions and people: peers from [`PeerSettings`], rows and metrics from a [`Speaker`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use bgp_core::rib::{LOCAL_PEER, PeerClass, PeerLimits, RouteView};
+use bgp_core::session::{PeerConfig, RestartConfig};
+use bgp_core::time::Duration;
+use bgp_core::types::{Asn, Label, RouterId};
+use bgp_core::wire::{self, Evpn, EvpnPayload};
+use bgp_io::{Neighbor, PeerSpec, Speaker};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::config::{EvpnErrors, PeerSettings, Role};
+use crate::show::{PeerRow, RouteRow};
+
+/// What all sessions of a daemon have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP identifier.
+    pub router_id: RouterId,
+    /// What an internal peer is unless its settings say otherwise.
+    pub internal_class: PeerClass,
+    /// Forwarding state outlives a restart of this process (F bit of RFC 4724).
+    pub forwarding_preserved: bool,
+    /// The first OPEN to each peer carries the R bit.
+    pub restarting: bool,
+}
+
+/// The neighbour that settings describe.
+pub fn neighbor(
+    identity: Identity,
+    address: SocketAddr,
+    settings: &PeerSettings,
+    key: Option<String>,
+    dynamic: bool,
+) -> Neighbor {
+    let mut session = PeerConfig::new(identity.asn, identity.router_id);
+    // A dynamic peer may be of any AS unless the settings name one; a configured peer is of ours.
+    session.remote_asn = match (settings.asn, settings.role) {
+        (Some(asn), _) => Some(Asn(asn)),
+        (None, Some(Role::External)) => None,
+        (None, _) => Some(identity.asn),
+    };
+    session.hold_time_secs = settings.hold_time_secs.unwrap_or(session.hold_time_secs);
+    session.passive = dynamic || settings.passive.unwrap_or(false);
+    session.connect_retry = settings.connect_retry_secs.map_or(session.connect_retry, secs);
+    session.open_timeout = settings.open_timeout_secs.map_or(session.open_timeout, secs);
+    session.send_hold = settings.send_hold_secs.map(|secs| Duration::from_secs(secs.into()));
+    session.evpn_errors = match settings.evpn_errors.unwrap_or_default() {
+        EvpnErrors::Contain => wire::EvpnErrors::Contain,
+        EvpnErrors::Strict => wire::EvpnErrors::Strict,
+    };
+    session.opaque_routes = settings.unknown_route_types.unwrap_or(false);
+    session.graceful_restart = match settings.restart_time_secs.unwrap_or(120) {
+        0 => None,
+        restart_time_secs => Some(RestartConfig {
+            restart_time_secs,
+            notification: true,
+            families: session.families.iter().map(|family| (*family, identity.forwarding_preserved)).collect(),
+        }),
+    };
+    Neighbor {
+        class: match settings.role {
+            Some(Role::Client) => PeerClass::Client,
+            Some(Role::NonClient) => PeerClass::NonClient,
+            Some(Role::External) => PeerClass::External,
+            None => identity.internal_class,
+        },
+        limits: PeerLimits {
+            max_prefixes: settings.max_routes.map_or(PeerLimits::default().max_prefixes, |routes| routes as usize),
+            ..PeerLimits::default()
+        },
+        dynamic,
+        spec: PeerSpec {
+            address,
+            local_address: settings.local_address,
+            key,
+            gtsm: settings.gtsm.unwrap_or(false),
+            restarting: identity.restarting,
+            session,
+        },
+    }
+}
+
+fn secs(secs: u16) -> Duration {
+    Duration::from_secs(secs.into())
+}
+
+/// Rows for `megalos show peers`.
+pub fn peer_rows(speaker: &Speaker) -> Vec<PeerRow> {
+    let views: BTreeMap<_, _> = speaker.rib.peers().map(|view| (view.peer, view)).collect();
+    let now = speaker.now();
+    let row = |peer: bgp_io::PeerStatus<'_>| {
+        let families = views.get(&peer.id).map(|view| view.families).into_iter().flatten();
+        let counts: Vec<_> = families.collect();
+        let session = peer.session;
+        let configured = peer.neighbor.spec.session.remote_asn.unwrap_or_default();
+        PeerRow {
+            address: peer.neighbor.spec.address.ip().to_string(),
+            asn: session.map_or(configured, |(negotiated, _)| negotiated.remote_asn).0,
+            router_id: session.map(|(negotiated, _)| negotiated.remote_router_id.to_string()),
+            role: match session {
+                Some((negotiated, _)) if !negotiated.internal => class_name(PeerClass::External),
+                _ => class_name(peer.neighbor.class),
+            }
+            .into(),
+            state: peer.state.to_string(),
+            up_secs: session.map(|(_, since)| now.saturating_since(since).as_secs()),
+            hold_time_secs: session.and_then(|(negotiated, _)| u16::try_from(negotiated.hold_time.as_secs()).ok()),
+            routes: counts.iter().map(|count| (count.family.to_string(), count.accepted as u64)).collect(),
+            stale_routes: counts.iter().map(|count| count.stale as u64).sum(),
+            updates_received: peer.updates,
+            established_count: peer.established,
+            last_error: peer.last_error.map(str::to_owned),
+        }
+    };
+    speaker.peers().map(row).collect()
+}
+
+const fn class_name(class: PeerClass) -> &'static str {
+    match class {
+        PeerClass::Local => "local",
+        PeerClass::Client => "client",
+        PeerClass::NonClient => "non-client",
+        PeerClass::External => "external",
+    }
+}
+
+/// Rows for `megalos show routes`: EVPN paths, then memberships.
+pub fn route_rows(speaker: &Speaker) -> Vec<RouteRow> {
+    let addresses: BTreeMap<_, IpAddr> =
+        speaker.peers().map(|peer| (peer.id, peer.neighbor.spec.address.ip())).collect();
+    let from = |peer| {
+        if peer == LOCAL_PEER {
+            return "local".to_owned();
+        }
+        addresses.get(&peer).map_or_else(|| peer.to_string(), ToString::to_string)
+    };
+    let evpn = speaker.rib.routes().map(|view| {
+        let label = label_of(&view);
+        row(&view, view.key.to_string(), label, from(view.peer))
+    });
+    let memberships = speaker.rib.memberships().map(|view| row(&view, view.key.to_string(), None, from(view.peer)));
+    evpn.chain(memberships).collect()
+}
+
+fn row<N: wire::Nlri>(view: &RouteView<'_, N>, route: String, label: Option<u32>, from: String) -> RouteRow {
+    RouteRow {
+        family: N::FAMILY.to_string(),
+        route,
+        next_hop: view.attributes.next_hop.to_string(),
+        from,
+        best: view.best,
+        reason: format!("{:?}", view.reason),
+        stale: view.stale,
+        label,
+        communities: view.attributes.extended_communities.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn label_of(view: &RouteView<'_, Evpn>) -> Option<u32> {
+    let value = |label: Label| {
+        let [a, b, c] = label.0;
+        u32::from_be_bytes([0, a, b, c])
+    };
+    match view.payload {
+        EvpnPayload::EthernetAutoDiscovery { label }
+        | EvpnPayload::MacIp { label, .. }
+        | EvpnPayload::IpPrefix { label, .. } => Some(value(*label)),
+        EvpnPayload::InclusiveMulticast => view.attributes.pmsi_tunnel.as_ref().map(|pmsi| value(pmsi.label)),
+        EvpnPayload::EthernetSegment | EvpnPayload::Opaque => None,
+    }
+}
+
+/// Metrics of sessions and RIB.
+#[derive(Debug)]
+pub struct SpeakerMetrics {
+    peer_up: IntGaugeVec,
+    peer_routes: IntGaugeVec,
+    peer_stale_routes: IntGaugeVec,
+    peer_updates: IntGaugeVec,
+    peer_established: IntGaugeVec,
+    findings: IntCounterVec,
+    limits_exceeded: IntGauge,
+    looped_routes: IntGauge,
+    refused_connections: IntGauge,
+    destinations: IntGauge,
+    paths: IntGauge,
+    attribute_sets: IntGauge,
+    update_groups: IntGauge,
+    log_octets: IntGauge,
+}
+
+impl SpeakerMetrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    ///
+    /// If a name is registered already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let vector = |name: &str, help: &str, labels: &[&str]| {
+            let vector = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vector.clone()))?;
+            Ok::<_, prometheus::Error>(vector)
+        };
+        let findings = IntCounterVec::new(
+            Opts::new("megalos_bgp_findings_total", "Malformed parts of UPDATEs that were contained (RFC 7606)"),
+            &["treatment", "reason"],
+        )?;
+        registry.register(Box::new(findings.clone()))?;
+        Ok(Self {
+            findings,
+            peer_up: vector("megalos_bgp_peer_up", "1 while the session is established", &["peer"])?,
+            peer_routes: vector("megalos_bgp_peer_routes", "Routes held from the peer", &["peer", "family"])?,
+            peer_stale_routes: vector(
+                "megalos_bgp_peer_stale_routes",
+                "Routes held from before a restart of the peer",
+                &["peer", "family"],
+            )?,
+            peer_updates: vector("megalos_bgp_peer_updates_received", "UPDATEs received", &["peer"])?,
+            peer_established: vector("megalos_bgp_peer_established_count", "Sessions that came up", &["peer"])?,
+            limits_exceeded: gauge("megalos_bgp_limits_exceeded", "Sessions ended because of a limit")?,
+            looped_routes: gauge("megalos_bgp_looped_routes", "Routes refused because of a loop")?,
+            refused_connections: gauge("megalos_bgp_refused_connections", "Connections of strangers closed")?,
+            destinations: gauge("megalos_rib_destinations", "EVPN destinations with a route")?,
+            paths: gauge("megalos_rib_paths", "EVPN paths")?,
+            attribute_sets: gauge("megalos_rib_attribute_sets", "Interned attribute sets")?,
+            update_groups: gauge("megalos_rib_update_groups", "Update groups with members")?,
+            log_octets: gauge("megalos_rib_log_octets", "Encoded octets kept for members that have not read them")?,
+        })
+    }
+
+    /// Brings them up to date.
+    pub fn sample(&self, speaker: &mut Speaker) {
+        for vector in [&self.peer_up, &self.peer_routes, &self.peer_stale_routes, &self.peer_updates] {
+            vector.reset();
+        }
+        self.peer_established.reset();
+        for row in peer_rows(speaker) {
+            let peer = row.address.as_str();
+            self.peer_up.with_label_values(&[peer]).set(i64::from(row.up_secs.is_some()));
+            self.peer_updates.with_label_values(&[peer]).set(signed(row.updates_received));
+            self.peer_established.with_label_values(&[peer]).set(signed(row.established_count));
+            for (family, routes) in &row.routes {
+                self.peer_routes.with_label_values(&[peer, family]).set(signed(*routes));
+            }
+        }
+        for view in speaker.rib.peers() {
+            let address = view.info.address.to_string();
+            for family in view.families {
+                let labels = [address.as_str(), &family.family.to_string()];
+                self.peer_stale_routes.with_label_values(&labels).set(signed(family.stale as u64));
+            }
+        }
+        self.findings.reset();
+        for ((treatment, reason), count) in &speaker.counters().findings {
+            self.findings.with_label_values(&[&format!("{treatment:?}"), *reason]).inc_by(*count);
+        }
+        let counters = speaker.counters();
+        self.limits_exceeded.set(signed(counters.limits_exceeded));
+        self.looped_routes.set(signed(counters.looped_routes));
+        let stats = speaker.rib.stats();
+        self.destinations.set(signed(stats.destinations as u64));
+        self.paths.set(signed(stats.paths as u64));
+        self.attribute_sets.set(signed(stats.attribute_sets as u64));
+        self.update_groups.set(signed(stats.update_groups as u64));
+        self.log_octets.set(signed(stats.log_octets as u64));
+        let refused = speaker.io().refused_connections();
+        self.refused_connections.set(signed(refused));
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

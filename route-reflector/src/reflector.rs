@@ -1,0 +1,203 @@
+//! The reflector's main loop: owns the RIB and the sessions, and answers everything that is asked of the process.
+
+use std::net::IpAddr;
+
+use bgp_core::rib::{PeerClass, RibConfig, Role};
+use bgp_core::session::StopReason;
+use bgp_io::{Event, Incoming, Io, Speaker};
+use daemon::control::{Answer, Pending};
+use daemon::http::Readiness;
+use daemon::service::{Service, ServiceEvent};
+use daemon::show::{Rows, Topic};
+use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows, route_rows};
+use prometheus::Registry;
+use tokio::sync::mpsc;
+
+use crate::settings::{Options, Settings};
+
+/// Events that may wait before sessions stop reading.
+const EVENT_QUEUE: usize = 1_024;
+/// Events taken at once, between two flushes.
+const EVENT_BATCH: usize = 256;
+/// Peers that may come by themselves from accepted prefixes.
+const MAX_DYNAMIC_PEERS: usize = 10_000;
+
+/// Runs until told to stop; the error is for people.
+pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
+    let registry = Registry::new();
+    let metrics = SpeakerMetrics::new(&registry).map_err(|error| error.to_string())?;
+    let ready = Readiness::default();
+    let (mut io, events) = Io::start(&settings.listen, EVENT_QUEUE).await.map_err(|error| error.to_string())?;
+    io.accept(&accepted(&settings)).map_err(|error| error.to_string())?;
+    let service = Service::start(settings.http, settings.control.as_deref(), &registry, &ready).await?;
+    let role = Role::Reflector { cluster_id: Some(settings.cluster_id) };
+    let address = settings.listen.first().map_or(IpAddr::V4(settings.router_id.0.into()), |listen| listen.ip());
+    let mut config = RibConfig::new(role, settings.asn, settings.router_id, address);
+    config.hash_seed = seed();
+    let mut reflector = Reflector { speaker: Speaker::new(config, io), options, settings, metrics, ready };
+    reflector.configure_peers()?;
+    tracing::info!(
+        asn = %reflector.settings.asn,
+        router_id = %reflector.settings.router_id,
+        listen = ?reflector.settings.listen,
+        "reflecting"
+    );
+    reflector.main_loop(events, service).await
+}
+
+/// Unpredictable to peers: the hasher's own randomness.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn accepted(settings: &Settings) -> Vec<(ipnet::IpNet, Option<String>, bool)> {
+    let entry =
+        |accept: &crate::settings::Accept| (accept.prefix, accept.key.clone(), accept.settings.gtsm.unwrap_or(false));
+    settings.accept.iter().map(entry).collect()
+}
+
+struct Reflector {
+    speaker: Speaker,
+    options: Options,
+    settings: Settings,
+    metrics: SpeakerMetrics,
+    ready: Readiness,
+}
+
+impl Reflector {
+    async fn main_loop(mut self, mut events: mpsc::Receiver<Event>, mut service: Service) -> Result<(), String> {
+        let mut batch = Vec::with_capacity(EVENT_BATCH);
+        loop {
+            let deadline = self.speaker.next_deadline();
+            tokio::select! {
+                count = events.recv_many(&mut batch, EVENT_BATCH) => {
+                    if count == 0 {
+                        return Err("all session tasks have ended; restart the reflector".into());
+                    }
+                }
+                () = sleep_until(deadline) => self.speaker.handle_timeout(),
+                request = service.next() => match request {
+                    ServiceEvent::Stop => break,
+                    ServiceEvent::Reload => self.reload(),
+                    ServiceEvent::Question(pending) => self.answer(pending),
+                    ServiceEvent::Sample(done) => {
+                        self.metrics.sample(&mut self.speaker);
+                        let _ = done.send(());
+                    }
+                },
+            }
+            for event in batch.drain(..) {
+                if let Some(incoming) = self.speaker.handle(event) {
+                    self.judge(incoming);
+                }
+            }
+            self.speaker.flush();
+            self.ready.set(self.speaker.rib.is_synchronised());
+        }
+        let reason = if self.options.flush_on_exit { StopReason::HardReset } else { StopReason::Restart };
+        tracing::info!("leaving");
+        self.speaker.shutdown(reason).await;
+        Ok(())
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            asn: self.settings.asn,
+            router_id: self.settings.router_id,
+            internal_class: PeerClass::Client,
+            // A reflector forwards nothing, so nothing is lost when it restarts.
+            forwarding_preserved: true,
+            restarting: true,
+        }
+    }
+
+    /// Makes the sessions what the settings say; unchanged peers are not touched.
+    fn configure_peers(&mut self) -> Result<(), String> {
+        let gone: Vec<_> = self
+            .speaker
+            .peers()
+            .filter(|peer| {
+                let address = peer.neighbor.spec.address.ip();
+                !self.settings.peers.contains_key(&address)
+                    && !(peer.neighbor.dynamic && self.settings.accepts(address).is_some())
+            })
+            .map(|peer| peer.id)
+            .collect();
+        for id in gone {
+            self.speaker.remove_peer(id);
+        }
+        let identity = self.identity();
+        let mut expected = Vec::new();
+        for peer in self.settings.peers.values() {
+            let neighbor = neighbor(identity, peer.address, &peer.settings, peer.key.clone(), false);
+            expected.push(self.speaker.set_peer(neighbor).map_err(|error| error.to_string())?);
+        }
+        let dynamic: Vec<_> =
+            self.speaker.peers().filter(|peer| peer.neighbor.dynamic).map(|peer| peer.neighbor.spec.address).collect();
+        for address in dynamic.into_iter().filter(|address| !self.settings.peers.contains_key(&address.ip())) {
+            if let Some(accept) = self.settings.accepts(address.ip()) {
+                let neighbor = neighbor(identity, address, &accept.settings, accept.key.clone(), true);
+                self.speaker.set_peer(neighbor).map_err(|error| error.to_string())?;
+            }
+        }
+        self.speaker.rib.set_expected_peers(expected);
+        Ok(())
+    }
+
+    /// A stranger from an accepted prefix becomes a peer.
+    fn judge(&mut self, incoming: Incoming) {
+        let address = incoming.from;
+        let dynamic = self.speaker.peers().filter(|peer| peer.neighbor.dynamic).count();
+        let Some(accept) = self.settings.accepts(address.ip()) else { return };
+        if dynamic >= MAX_DYNAMIC_PEERS {
+            tracing::warn!(peer = %address.ip(), limit = MAX_DYNAMIC_PEERS, "refused: too many peers came by themselves");
+            return;
+        }
+        let neighbor = neighbor(self.identity(), address, &accept.settings, accept.key.clone(), true);
+        match self.speaker.set_peer(neighbor) {
+            Ok(id) => self.speaker.io().deliver(id, incoming),
+            Err(error) => tracing::warn!(peer = %address.ip(), %error, "refused"),
+        }
+    }
+
+    fn reload(&mut self) {
+        let newer = match Settings::load(&self.options) {
+            Ok(newer) => newer,
+            Err(error) => {
+                tracing::error!(%error, "configuration not reloaded; what runs stays as it is");
+                return;
+            }
+        };
+        let fixed = self.settings.fixed_differences(&newer);
+        if !fixed.is_empty() {
+            tracing::warn!(keys = ?fixed, "these keys take a restart to change and keep their old values");
+        }
+        self.settings.peers = newer.peers;
+        self.settings.accept = newer.accept;
+        let accept = accepted(&self.settings);
+        let result = self.speaker.io().accept(&accept).map_err(|error| error.to_string());
+        match result.and_then(|()| self.configure_peers()) {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(error) => tracing::error!(%error, "configuration reloaded in part"),
+        }
+    }
+
+    fn answer(&self, pending: Pending) {
+        let answer = match pending.topic {
+            Topic::Peers => Answer::Rows(Rows::Peers(peer_rows(&self.speaker))),
+            Topic::Routes => Answer::Rows(Rows::Routes(route_rows(&self.speaker))),
+            Topic::Vnis | Topic::Macs => {
+                Answer::Error("a reflector has no LANs of its own; ask a worker's control socket".into())
+            }
+        };
+        let _ = pending.reply.send(answer);
+    }
+}
+
+async fn sleep_until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
