@@ -1,0 +1,177 @@
+//! What the CNI socket asks: attachments made and undone.
+//!
+//! An ADD is announced before its reply: the dataplane makes the interface, the engine claims the MAC, the routes are
+//! handed to the sessions (or wait in the RIB for one), and only then the plugin hears of it.
+
+use std::net::IpAddr;
+
+use bgp_core::types::{MacAddr, Vni};
+use cni::server::Received;
+use cni::{Attach, ErrorCode, ErrorReply, PodDescriptors, Reply, Status};
+use dataplane::actor::Handle;
+use dataplane::{AttachError, AttachRequest, Attached, Pod, PortId};
+use evpn::Claim;
+
+use crate::attachments::Attachment;
+use crate::cni_server::CniRequest;
+use crate::worker::{Made, Worker};
+
+impl Worker {
+    /// Serves one request; the reply comes when it is carried out.
+    pub(crate) fn serve_cni(&mut self, request: CniRequest) {
+        let CniRequest { received, reply } = request;
+        let answer = match received {
+            Received::Attach(attach, pod) => {
+                self.begin_attach(attach, pod, reply);
+                return;
+            }
+            Received::Detach(attachment) => {
+                self.detach(port_id(&attachment), reply);
+                return;
+            }
+            Received::Check(attachment, _) => self.check(&port_id(&attachment)),
+            Received::Status => self.status(),
+        };
+        // A plugin that went away meanwhile asks again if it matters.
+        let _ = reply.send(answer);
+    }
+
+    fn begin_attach(&mut self, attach: Attach, pod: PodDescriptors, reply: tokio::sync::oneshot::Sender<Reply>) {
+        let port = port_id(&attach.attachment);
+        let Some(vni) = Vni::new(attach.vni.get()) else {
+            let _ = reply.send(invalid("vni", "give 1 to 16777215"));
+            return;
+        };
+        if !self.ports.begin(&port) {
+            let exists = AttachError::Exists { port };
+            let _ = reply.send(refusal(&exists));
+            return;
+        }
+        let name = attach.lan.as_str().to_owned();
+        let request = AttachRequest {
+            port: port.clone(),
+            vni,
+            lan: name.clone(),
+            pod: Pod::Descriptors { namespace: pod.netns, netlink: pod.netlink },
+            interface: attach.attachment.interface.as_str().to_owned(),
+            mac: attach.mac.map(|mac| MacAddr(mac.octets())),
+            mtu: attach.mtu.map(cni::Mtu::get),
+            addresses: attach.ips.clone(),
+        };
+        let ips: Vec<IpAddr> = attach.ips.iter().map(ipnet::IpNet::addr).collect();
+        let dataplane = self.dataplane.clone();
+        self.making.spawn(async move {
+            let result = dataplane.attach(request).await;
+            let mac = result.as_ref().map_or(MacAddr::ZERO, |attached| attached.mac);
+            Made { attachment: Attachment { port, vni, mac, ips }, name, result, reply }
+        });
+    }
+
+    /// The dataplane is done with an ADD: announce it and reply.
+    pub(crate) fn attached(&mut self, made: Made) {
+        let Made { attachment, name, result, reply } = made;
+        let answer = match result {
+            Ok(attached) => match self.announce(&attachment, name, &attached) {
+                Ok(answer) => answer,
+                Err(error) => ErrorReply::new(ErrorCode::INTERNAL, "the interface is not announced", error).into(),
+            },
+            Err(error) => {
+                self.ports.abandon(&attachment.port);
+                refusal(&error)
+            }
+        };
+        self.settle();
+        let _ = reply.send(answer);
+    }
+
+    fn announce(&mut self, attachment: &Attachment, name: String, attached: &Attached) -> Result<Reply, String> {
+        let now = self.speaker.now();
+        let vni = attachment.vni;
+        let (port, held) = self.ports.attached(&attachment.port, vni, Some(attached.mtu));
+        self.names.insert(vni, name);
+        self.engine.attach(vni, port.member, now);
+        let claim = Claim { mac: attached.mac, ips: attachment.ips.clone(), sticky: false };
+        self.engine.claim(vni, port.member, &claim, now).map_err(|error| error.to_string())?;
+        for observation in held {
+            if let dataplane::Observation::LocalMac { mac, sticky, .. }
+            | dataplane::Observation::RowTakenOver { mac, sticky, .. } = observation
+            {
+                self.engine.learned(vni, port.member, mac, sticky, now);
+            }
+        }
+        if let Some(store) = &self.store
+            && let Err(error) = store.put(attachment)
+        {
+            tracing::warn!(port = %attachment.port, %error, "the attachment is not kept for a restart");
+        }
+        Ok(Reply::Attached(cni::Attached {
+            mac: cni::MacAddr::try_from(attached.mac.0).map_err(|error| error.to_string())?,
+            mtu: cni::Mtu::try_from(attached.mtu).map_err(|error| error.to_string())?,
+            host_interface: attached
+                .host_interface
+                .clone()
+                .try_into()
+                .map_err(|error: cni::types::InvalidValue| error.to_string())?,
+        }))
+    }
+
+    fn detach(&mut self, port: PortId, reply: tokio::sync::oneshot::Sender<Reply>) {
+        // The withdrawal leaves before the interface does, so that others stop sending first.
+        self.forget_port(&port);
+        self.settle();
+        let dataplane = self.dataplane.clone();
+        // Removals that wait together become one in the kernel, so none of them waits here.
+        tokio::spawn(async move {
+            remove(&dataplane, port).await;
+            let _ = reply.send(Reply::Done);
+        });
+    }
+
+    fn check(&self, port: &PortId) -> Reply {
+        match self.ports.get(port) {
+            Some(_) => Reply::Done,
+            None => ErrorReply::new(
+                ErrorCode::UNKNOWN_CONTAINER,
+                format!("{port} is not attached"),
+                "it never was, or its pod is gone; add it again",
+            )
+            .into(),
+        }
+    }
+
+    fn status(&self) -> Reply {
+        Reply::Status(Status {
+            ready: true,
+            reason: String::new(),
+            attachments: u32::try_from(self.ports.iter().count()).unwrap_or(u32::MAX),
+            version: env!("CARGO_PKG_VERSION").into(),
+        })
+    }
+}
+
+/// Removes a port from the kernel; what cannot be removed now is found by the next audit.
+pub(crate) async fn remove(dataplane: &Handle, port: PortId) {
+    if let Err(error) = dataplane.detach(port.clone()).await {
+        tracing::warn!(%port, %error, "the interface stays until the next audit");
+    }
+}
+
+fn port_id(attachment: &cni::Attachment) -> PortId {
+    PortId::attachment(attachment.container_id.as_str(), attachment.interface.as_str())
+}
+
+fn invalid(what: &str, cure: &str) -> Reply {
+    ErrorReply::new(ErrorCode::INVALID_NETWORK_CONFIG, format!("{what} is not valid"), cure).into()
+}
+
+fn refusal(error: &AttachError) -> Reply {
+    let code = match error {
+        AttachError::Exists { .. } | AttachError::InterfaceExists { .. } | AttachError::Invalid { .. } => {
+            ErrorCode::INVALID_PARAMETERS
+        }
+        AttachError::Mtu { .. } => ErrorCode::INVALID_NETWORK_CONFIG,
+        AttachError::Adopted | AttachError::Dataplane(_) => ErrorCode::INTERNAL,
+        AttachError::Kernel { .. } => ErrorCode::IO_FAILURE,
+    };
+    ErrorReply::new(code, "the interface was not attached", error.to_string()).into()
+}

@@ -1,0 +1,154 @@
+//! What a worker must know of an attachment beyond what stands on its device: one small file each, written atomically.
+//!
+//! The device's alias names the attachment; the file holds the MAC and addresses that its ADD claimed, so that a
+//! restarted worker announces them again before the pod says a word.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use bgp_core::types::{MacAddr, Vni};
+use dataplane::PortId;
+use serde::{Deserialize, Serialize};
+
+/// One attachment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Attachment {
+    /// Names it.
+    pub port: PortId,
+    /// The LAN.
+    pub vni: Vni,
+    /// The interface's MAC.
+    pub mac: MacAddr,
+    /// Addresses announced with it.
+    pub ips: Vec<IpAddr>,
+}
+
+/// The file's content.
+#[derive(Debug, Deserialize, Serialize)]
+struct Record {
+    port: String,
+    vni: u32,
+    mac: String,
+    ips: Vec<IpAddr>,
+}
+
+/// A directory of attachments.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Uses `directory`, made if needed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn open(directory: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        Ok(Self { directory })
+    }
+
+    fn path(&self, port: &PortId) -> PathBuf {
+        self.directory.join(format!("{}.json", port.device_name()))
+    }
+
+    /// Writes one, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn put(&self, attachment: &Attachment) -> io::Result<()> {
+        let record = Record {
+            port: attachment.port.as_str().to_owned(),
+            vni: attachment.vni.get(),
+            mac: attachment.mac.to_string(),
+            ips: attachment.ips.clone(),
+        };
+        let path = self.path(&attachment.port);
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, serde_json::to_vec(&record)?)?;
+        fs::rename(&fresh, &path)
+    }
+
+    /// Removes one; done is done.
+    pub fn remove(&self, port: &PortId) {
+        if let Err(error) = fs::remove_file(self.path(port))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%port, %error, "the attachment's file stays");
+        }
+    }
+
+    /// Reads all; what cannot be read is reported and left out.
+    pub fn load(&self) -> Vec<Attachment> {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
+        let paths = entries.flatten().map(|entry| entry.path());
+        let records = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        records
+            .filter_map(|path| match read(&path) {
+                Ok(attachment) => Some(attachment),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "attachment file ignored");
+                    None
+                }
+            })
+            .collect()
+    }
+}
+
+fn read(path: &Path) -> io::Result<Attachment> {
+    let record: Record = serde_json::from_slice(&fs::read(path)?)?;
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{what} is not valid"));
+    Ok(Attachment {
+        port: PortId::new(&record.port),
+        vni: Vni::new(record.vni).ok_or_else(|| invalid("vni"))?,
+        mac: record.mac.parse().map_err(|_| invalid("mac"))?,
+        ips: record.ips,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(name: &str) -> Store {
+        let directory = std::env::temp_dir().join(format!("megalos-attachments-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        Store::open(directory).unwrap()
+    }
+
+    fn attachment() -> Attachment {
+        Attachment {
+            port: PortId::attachment("pod", "eth0"),
+            vni: Vni::new(7).unwrap(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            ips: vec!["192.0.2.1".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn what_was_put_is_loaded_and_what_was_removed_is_not() {
+        let store = store("round");
+        store.put(&attachment()).unwrap();
+        assert_eq!(store.load(), [attachment()]);
+        store.remove(&attachment().port);
+        store.remove(&attachment().port);
+        assert!(store.load().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_file_hides_only_itself() {
+        let store = store("damaged");
+        store.put(&attachment()).unwrap();
+        fs::write(store.directory.join("x.json"), b"{\"vni\":0").unwrap();
+        fs::write(
+            store.directory.join("y.json"),
+            b"{\"port\":\"a\",\"vni\":0,\"mac\":\"02:00:00:00:00:01\",\"ips\":[]}",
+        )
+        .unwrap();
+        assert_eq!(store.load(), [attachment()]);
+    }
+}

@@ -1,0 +1,74 @@
+//! Metrics of a worker: LANs, forwarding state, reports; those of sessions and RIB are [`SpeakerMetrics`].
+
+use daemon::speaker::SpeakerMetrics;
+use evpn::Engine;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::forwarder::Forwarder;
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub speaker: SpeakerMetrics,
+    /// Reports of the engine by kind.
+    pub reports: IntCounterVec,
+    /// Full comparisons with the kernel.
+    pub resyncs: IntCounter,
+    lans: IntGauge,
+    local_macs: IntGauge,
+    remote_macs: IntGauge,
+    flood_entries: IntGauge,
+    applied: IntGauge,
+    failed: IntGauge,
+    backlog: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let reports = IntCounterVec::new(
+            Opts::new("megalos_evpn_reports_total", "Things an operator should know, by kind; the log has the text"),
+            &["kind"],
+        )?;
+        registry.register(Box::new(reports.clone()))?;
+        let resyncs = IntCounter::new("megalos_dataplane_resyncs_total", "Full comparisons with the kernel")?;
+        registry.register(Box::new(resyncs.clone()))?;
+        Ok(Self {
+            speaker: SpeakerMetrics::new(registry)?,
+            reports,
+            resyncs,
+            lans: gauge("megalos_lans", "LANs with a local member")?,
+            local_macs: gauge("megalos_local_macs", "MAC addresses behind this node")?,
+            remote_macs: gauge("megalos_remote_macs", "MAC addresses behind other nodes")?,
+            flood_entries: gauge("megalos_flood_entries", "Entries of all flood lists")?,
+            applied: gauge("megalos_dataplane_changes_applied", "Changes carried out in the kernel")?,
+            failed: gauge("megalos_dataplane_changes_failed", "Changes that the kernel refused")?,
+            backlog: gauge("megalos_dataplane_backlog", "Changes that wait")?,
+        })
+    }
+
+    /// Brings the gauges up to date.
+    pub fn sample(&self, engine: &Engine, forwarder: &Forwarder) {
+        let signed = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let (mut lans, mut local, mut remote, mut flood) = (0, 0, 0, 0);
+        for view in engine.vnis() {
+            lans += 1;
+            local += view.local_macs;
+            remote += view.remote_macs;
+            flood += view.remote_vteps;
+        }
+        self.lans.set(lans);
+        self.local_macs.set(signed(local));
+        self.remote_macs.set(signed(remote));
+        self.flood_entries.set(signed(flood));
+        let counters = forwarder.counters();
+        self.applied.set(i64::try_from(counters.applied).unwrap_or(i64::MAX));
+        self.failed.set(i64::try_from(counters.failed).unwrap_or(i64::MAX));
+        self.backlog.set(signed(forwarder.backlog()));
+    }
+}
