@@ -119,8 +119,8 @@ impl Reflector {
             .peers()
             .filter(|peer| {
                 let address = peer.neighbor.spec.address.ip();
-                !self.settings.peers.contains_key(&address)
-                    && !(peer.neighbor.dynamic && self.settings.accepts(address).is_some())
+                let accepted = peer.neighbor.dynamic && self.settings.accepts(address).is_some();
+                !accepted && !self.settings.peers.contains_key(&address)
             })
             .map(|peer| peer.id)
             .collect();

@@ -1,0 +1,292 @@
+//! Whole fan-out of the reflector, TCP included: every client announces its routes, every client must end with the exact
+//! set of all others. Prints the reflector's CPU time per (route, client).
+//!
+//! `cargo bench -p route-reflector --bench fanout -- [CLIENTS [VNIS]]`; by default 50 clients with 100 VNIs of one type 3
+//! and ten type 2 routes each: 55,000 routes. The reflector is the real program in a process of its own; its CPU time is
+//! what the scheduler counted between the first announcement and the last route received.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use bgp_core::types::{
+    AddressFamily, Asn, EthernetSegmentId, EthernetTag, ExtendedCommunity, Label, MacAddr, RouteDistinguisher,
+    RouteTarget, RouterId, Vni,
+};
+use bgp_core::wire::attributes::{PathAttributes, PmsiTunnel, Tunnel};
+use bgp_core::wire::message::Routes;
+use bgp_core::wire::{
+    Capability, DecodeContext, EncodeContext, EncodedAttributes, Evpn, EvpnKey, EvpnPayload, MaxMessage, Message, Open,
+    announce, frame,
+};
+use bytes::{Bytes, BytesMut};
+
+const ASN: Asn = Asn(65_000);
+const MACS_PER_VNI: u32 = 10;
+const PORT: u16 = 21_179;
+const STALL: Duration = Duration::from_secs(60);
+
+fn main() {
+    let numbers: Vec<u32> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let clients = numbers.first().copied().unwrap_or(50);
+    let vnis = numbers.get(1).copied().unwrap_or(100);
+    let hasher = RandomState::new();
+    let tables: Vec<(Bytes, SetHash)> = (0..clients).map(|client| table_of(client, vnis, &hasher)).collect();
+    let everything = tables.iter().fold(SetHash::default(), |sum, (_, hash)| sum.plus(*hash));
+
+    let reflector = Reflector::start();
+    let begin = Arc::new(Barrier::new(clients as usize + 1));
+    let end = Arc::new(Barrier::new(clients as usize + 1));
+    let threads: Vec<_> = tables
+        .into_iter()
+        .enumerate()
+        .map(|(client, (bytes, own))| {
+            let (begin, end, hasher) = (Arc::clone(&begin), Arc::clone(&end), hasher.clone());
+            let expected = everything.minus(own);
+            std::thread::spawn(move || {
+                let mut session = Session::establish(client as u32);
+                begin.wait();
+                let mut writer = session.stream.try_clone().expect("a second handle of the socket");
+                let sender = std::thread::spawn(move || writer.write_all(&bytes));
+                let exact = session.receive(expected, &hasher);
+                let sent = sender.join().is_ok_and(|result| result.is_ok());
+                end.wait();
+                // The sessions stay up until the figures are taken.
+                end.wait();
+                exact && sent
+            })
+        })
+        .collect();
+    begin.wait();
+    let (clock, cpu) = (Instant::now(), reflector.cpu());
+    end.wait();
+    let (wall, cpu) = (clock.elapsed(), reflector.cpu() - cpu);
+    let memory = reflector.peak_memory_kib();
+    end.wait();
+    let exact = threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|exact| *exact).count();
+
+    let routes = u64::from(clients) * u64::from(vnis) * u64::from(1 + MACS_PER_VNI);
+    let deliveries = routes * u64::from(clients - 1);
+    println!("clients {clients}, routes {routes}, delivered {deliveries}");
+    println!("clients with the exact set: {exact} of {clients}");
+    println!(
+        "wall {:.3} s, reflector CPU {:.3} s, peak memory {} MiB",
+        wall.as_secs_f64(),
+        cpu.as_secs_f64(),
+        memory / 1024
+    );
+    if exact == clients as usize {
+        println!("reflector CPU per (route, client): {:.3} us", cpu.as_secs_f64() * 1e6 / deliveries as f64);
+    } else {
+        println!("VOID: not every client holds the exact set");
+        std::process::exit(1);
+    }
+}
+
+/// Order-independent hash of a set of keys.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct SetHash {
+    count: u64,
+    sum: u64,
+}
+
+impl SetHash {
+    fn of(key: &EvpnKey, hasher: &RandomState) -> Self {
+        Self { count: 1, sum: hasher.hash_one(key) }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { count: self.count + other.count, sum: self.sum.wrapping_add(other.sum) }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self { count: self.count - other.count, sum: self.sum.wrapping_sub(other.sum) }
+    }
+}
+
+fn address_of(client: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x7f01_0001 + client)
+}
+
+/// Everything a client announces, encoded, and its hash.
+fn table_of(client: u32, vnis: u32, hasher: &RandomState) -> (Bytes, SetHash) {
+    let address = address_of(client);
+    let ctx = EncodeContext { four_octet_as: true, max_message: MaxMessage::Standard };
+    let mut out = BytesMut::new();
+    let mut hash = SetHash::default();
+    for number in 1..=vnis {
+        let vni = Vni::new(number).expect("VNIs begin at 1");
+        let rd = RouteDistinguisher::ipv4(address, number as u16);
+        let mut attributes = PathAttributes::new(IpAddr::V4(address));
+        attributes.local_pref = Some(100);
+        attributes.extended_communities.push(RouteTarget::auto(ASN, vni).community());
+        attributes.extended_communities.push(ExtendedCommunity::ENCAPSULATION_VXLAN);
+        let macs: Vec<_> = (0..MACS_PER_VNI)
+            .map(|index| {
+                let [_, a, b, c] = (client * MACS_PER_VNI + index).to_be_bytes();
+                let mac = MacAddr([2, number as u8, (number >> 8) as u8, a, b, c]);
+                let key = EvpnKey::MacIp { rd, tag: EthernetTag(0), mac, ip: None };
+                (key, EvpnPayload::MacIp { esi: EthernetSegmentId::default(), label: vni.into(), label2: None })
+            })
+            .collect();
+        hash = macs.iter().fold(hash, |sum, (key, _)| sum.plus(SetHash::of(key, hasher)));
+        let encoded = EncodedAttributes::new(&attributes, &ctx);
+        announce::<Evpn>(&ctx, &encoded, macs.iter().map(|(key, payload)| (key, payload)), &mut out).expect("fits");
+        attributes.pmsi_tunnel = Some(PmsiTunnel {
+            flags: 0,
+            label: Label::from(vni),
+            tunnel: Tunnel::IngressReplication(IpAddr::V4(address)),
+        });
+        let key = EvpnKey::InclusiveMulticast { rd, tag: EthernetTag(0), originator: IpAddr::V4(address) };
+        hash = hash.plus(SetHash::of(&key, hasher));
+        let encoded = EncodedAttributes::new(&attributes, &ctx);
+        let route = [(&key, &EvpnPayload::InclusiveMulticast)];
+        announce::<Evpn>(&ctx, &encoded, route, &mut out).expect("fits");
+    }
+    (out.freeze(), hash)
+}
+
+struct Reflector {
+    child: Child,
+}
+
+impl Reflector {
+    fn start() -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_megalos-rr"))
+            .args(["--listen", &format!("127.0.0.1:{PORT}"), "--router-id", "192.0.2.1", "--accept", "127.0.0.0/8"])
+            .env("MEGALOS_LOG", "error")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the reflector starts");
+        Self { child }
+    }
+
+    /// CPU time of all threads so far.
+    fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the reflector runs");
+        let nanos = tasks.flatten().filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Reflector {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Session {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Session {
+    /// Connects from the client's own loopback address and completes the handshake.
+    fn establish(client: u32) -> Self {
+        let stream = connect(address_of(client));
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream.set_read_timeout(Some(STALL)).expect("a read timeout");
+        let mut session = Self { stream, buffer: BytesMut::with_capacity(1 << 20) };
+        let open = Open {
+            asn: ASN,
+            hold_time_secs: 0,
+            router_id: RouterId::from(address_of(client)),
+            capabilities: vec![Capability::Multiprotocol(AddressFamily::EVPN), Capability::FourOctetAs(ASN)],
+        };
+        session.send(&Message::Open(open));
+        session.send(&Message::Keepalive);
+        let ctx = decode_context();
+        let mut keepalive = false;
+        while !keepalive {
+            let Some(frame) = frame(&mut session.buffer, MaxMessage::Standard).expect("well-framed") else {
+                session.fill().expect("the reflector answers");
+                continue;
+            };
+            keepalive = matches!(Message::decode(&frame, &ctx).expect("well-formed"), Message::Keepalive);
+        }
+        session
+    }
+
+    fn send(&mut self, message: &Message) {
+        let mut out = BytesMut::new();
+        message.encode(&EncodeContext { four_octet_as: true, max_message: MaxMessage::Standard }, &mut out);
+        self.stream.write_all(&out).expect("the reflector reads");
+    }
+
+    fn fill(&mut self) -> std::io::Result<()> {
+        let mut chunk = [0; 65_536];
+        match self.stream.read(&mut chunk)? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.buffer.extend_from_slice(&chunk[..count]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads until the expected set is there; whether it came.
+    fn receive(&mut self, expected: SetHash, hasher: &RandomState) -> bool {
+        let ctx = decode_context();
+        let mut received = SetHash::default();
+        while received != expected {
+            let frame = match frame(&mut self.buffer, MaxMessage::Standard) {
+                Ok(Some(frame)) => frame,
+                Ok(None) if self.fill().is_ok() => continue,
+                other => {
+                    eprintln!("a client stopped at {received:?} of {expected:?}: {other:?}");
+                    return false;
+                }
+            };
+            match Message::decode(&frame, &ctx) {
+                Ok(Message::Update(update)) => {
+                    if let Some(Routes::Evpn(routes)) = update.reach.map(|reach| reach.routes) {
+                        received = routes.iter().fold(received, |sum, route| sum.plus(SetHash::of(&route.key, hasher)));
+                    }
+                }
+                Ok(_) => {}
+                Err(notification) => {
+                    eprintln!("a client cannot read what it got: {notification:?}");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+fn decode_context() -> DecodeContext {
+    DecodeContext {
+        four_octet_as: true,
+        families: [AddressFamily::EVPN].into_iter().collect(),
+        ..DecodeContext::default()
+    }
+}
+
+/// Waits for the reflector to listen.
+fn connect(from: Ipv4Addr) -> TcpStream {
+    let deadline = Instant::now() + STALL;
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("a loopback address");
+        match socket.connect(&to.into()) {
+            Ok(()) => return socket.into(),
+            Err(error) => assert!(Instant::now() < deadline, "the reflector does not listen: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
