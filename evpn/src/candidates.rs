@@ -24,16 +24,18 @@ pub fn serial_cmp(a: u32, b: u32) -> Ordering {
 /// What decides between two places of one MAC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Contender {
+    /// The sender is gone; a helper keeps its route for the long term (RFC 9494).
+    pub(crate) stale: bool,
     pub(crate) sticky: bool,
     pub(crate) sequence: u32,
     pub(crate) vtep: IpAddr,
 }
 
 impl Contender {
-    /// `Greater` where `self` is preferred: sticky first, then the newer sequence, then the lower VTEP address.
+    /// `Greater` where `self` is preferred: not stale, then sticky, then the newer sequence, then the lower VTEP address.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
-        self.sticky
-            .cmp(&other.sticky)
+        (other.stale.cmp(&self.stale))
+            .then_with(|| self.sticky.cmp(&other.sticky))
             .then_with(|| serial_cmp(self.sequence, other.sequence))
             .then_with(|| other.vtep.cmp(&self.vtep))
     }
@@ -106,7 +108,7 @@ mod tests {
 
     fn candidate(key: u32, sequence: u32) -> Candidate<u32> {
         let vtep = IpAddr::from(Ipv4Addr::from(key));
-        Candidate { key, contender: Contender { sticky: false, sequence, vtep }, exclusion: None }
+        Candidate { key, contender: Contender { stale: false, sticky: false, sequence, vtep }, exclusion: None }
     }
 
     #[test]

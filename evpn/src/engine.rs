@@ -15,7 +15,7 @@ use crate::mac::Learned;
 use crate::outputs::{Context, Outputs, Timer};
 use crate::report::Report;
 use crate::routes::{self, LocalRoute, Origination};
-use crate::vrf::MacVrf;
+use crate::vrf::{MacVrf, Sighting, Standing};
 
 /// A local port of a LAN, named by the owner: any number that no two ports of a LAN share, such as the interface index.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -111,13 +111,34 @@ impl Engine {
     ///
     /// [`ClaimError`]; nothing has changed then.
     pub fn claim(&mut self, vni: Vni, member: Member, claim: &Claim, now: Instant) -> Result<(), ClaimError> {
+        self.hold(vni, member, claim, Standing::Fresh, now)
+    }
+
+    /// A claim that an earlier life of this worker took. It is announced again, but it is no move: it does not outbid a
+    /// known rival, and does not answer one that arrives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::claim`].
+    pub fn restore(&mut self, vni: Vni, member: Member, claim: &Claim, now: Instant) -> Result<(), ClaimError> {
+        self.hold(vni, member, claim, Standing::Restored, now)
+    }
+
+    fn hold(
+        &mut self,
+        vni: Vni,
+        member: Member,
+        claim: &Claim,
+        standing: Standing,
+        now: Instant,
+    ) -> Result<(), ClaimError> {
         if !claim.mac.is_unicast() {
             return Err(ClaimError::NotUnicast { mac: claim.mac });
         }
         if !self.vrfs.get(&vni).is_some_and(|vrf| vrf.ports.contains_key(&member)) {
             return Err(ClaimError::NotAttached { vni, member });
         }
-        self.with_known(vni, now, |vrf, cx| vrf.claim(member, claim, cx));
+        self.with_known(vni, now, |vrf, cx| vrf.claim(member, claim, standing, cx));
         Ok(())
     }
 
@@ -132,19 +153,23 @@ impl Engine {
     /// ports that are not attached are ignored.
     pub fn learned(&mut self, vni: Vni, member: Member, mac: MacAddr, sticky: bool, now: Instant) {
         if mac.is_unicast() {
-            self.with_known(vni, now, |vrf, cx| vrf.learned(mac, Learned { member, sticky }, cx));
+            let learned = Learned { member, sticky };
+            self.with_known(vni, now, |vrf, cx| vrf.learned(mac, learned, Sighting::Row, cx));
         }
     }
 
-    /// The bridge has no row for the MAC on this port any more: aged, deleted, or moved. A late event of an earlier port
-    /// does no harm.
-    pub fn forgotten(&mut self, vni: Vni, member: Member, mac: MacAddr, now: Instant) {
-        self.with_known(vni, now, |vrf, cx| vrf.forgotten(mac, member, cx));
+    /// A frame on a local port took over the bridge's remote row. As [`Self::learned`], but always a move.
+    pub fn taken_over(&mut self, vni: Vni, member: Member, mac: MacAddr, sticky: bool, now: Instant) {
+        if mac.is_unicast() {
+            let learned = Learned { member, sticky };
+            self.with_known(vni, now, |vrf, cx| vrf.learned(mac, learned, Sighting::TakenOver, cx));
+        }
     }
 
-    /// The bridge's row for the MAC stands on the VXLAN port now, usually by a write that this engine wished for.
-    pub fn displaced(&mut self, vni: Vni, mac: MacAddr, now: Instant) {
-        self.with_known(vni, now, |vrf, cx| vrf.displaced(mac, cx));
+    /// The bridge has no row for the MAC on this port any more: aged, deleted, or moved, by a write that this engine
+    /// wished for as well. A late event of an earlier port does no harm.
+    pub fn forgotten(&mut self, vni: Vni, member: Member, mac: MacAddr, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| vrf.forgotten(mac, member, cx));
     }
 
     /// An operator says that a frozen MAC may move again.

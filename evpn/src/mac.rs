@@ -66,6 +66,9 @@ pub(crate) struct Local {
     pub(crate) sequence: u32,
     /// Until when, and only once, a rival's answer to the last claim is answered.
     pub(crate) contest_until: Option<Instant>,
+    /// The VTEP that a claim yielded to. While that VTEP announces the MAC, even with a lower sequence after a restart,
+    /// the claim stands back.
+    pub(crate) yielded_to: Option<IpAddr>,
 }
 
 impl Local {
@@ -139,9 +142,10 @@ impl MacState {
             (None, None) => Owner::Nobody,
             (Some(_), None) => Owner::Local,
             (None, Some(rival)) => Owner::Remote(rival),
-            (Some(_), Some(rival)) if self.frozen().is_some() => Owner::Remote(rival),
+            (Some(local), Some(rival)) if local.yielded_to.is_some() || self.frozen().is_some() => Owner::Remote(rival),
             (Some(local), Some(rival)) => {
-                let own = Contender { sticky: local.sticky(), sequence: local.sequence, vtep: config.vtep };
+                let (sticky, sequence) = (local.sticky(), local.sequence);
+                let own = Contender { stale: false, sticky, sequence, vtep: config.vtep };
                 if own.compare(&rival) == Ordering::Greater { Owner::Local } else { Owner::Remote(rival) }
             }
         }
@@ -171,13 +175,23 @@ impl MacState {
     pub(crate) fn defend_claim(&mut self, rival: Contender, now: Instant) -> Option<u32> {
         let local = self.local.as_mut()?;
         let fresh = local.contest_until.is_some_and(|until| now < until);
-        let contested = local.sticky() == rival.sticky && serial_cmp(rival.sequence, local.sequence) != Ordering::Less;
+        let contested = !rival.stale
+            && local.sticky() == rival.sticky
+            && serial_cmp(rival.sequence, local.sequence) != Ordering::Less;
         if !(fresh && contested) || local.claims.is_empty() {
             return None;
         }
         local.contest_until = None;
         local.outbid(rival.sequence);
         Some(local.sequence)
+    }
+
+    /// Whom the claim stands back for, after routes or claims changed.
+    pub(crate) fn refresh_yield(&mut self) {
+        let Some(local) = &mut self.local else { return };
+        let announces =
+            |vtep| self.routes.iter().any(|route| route.exclusion.is_none() && route.contender.vtep == vtep);
+        local.yielded_to = local.yielded_to.filter(|vtep| !local.claims.is_empty() && announces(*vtep));
     }
 
     /// Counts a move. `true` on the one that makes the MAC a duplicate, once per window.

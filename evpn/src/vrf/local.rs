@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use bgp_core::types::MacAddr;
 use smallvec::SmallVec;
 
-use super::MacVrf;
 use super::settle::Cause;
+use super::{MacVrf, Sighting, Standing};
 use crate::candidates::serial_cmp;
 use crate::engine::{Claim, Member};
 use crate::forwarding::Key;
@@ -17,9 +17,9 @@ use crate::report::Report;
 use crate::routes::LocalRoute;
 
 impl MacVrf {
-    /// A CNI ADD. It is a move: the sequence goes above every known one, that of its addresses at other MACs included
-    /// (RFC 9721 section 6).
-    pub(crate) fn claim(&mut self, member: Member, claim: &Claim, cx: &mut Context<'_>) {
+    /// A fresh claim is a move: the sequence goes above every known one, that of its addresses at other MACs included
+    /// (RFC 9721 section 6). A restored one says what was true before, and yields to what is true now.
+    pub(crate) fn claim(&mut self, member: Member, claim: &Claim, standing: Standing, cx: &mut Context<'_>) {
         let mac = claim.mac;
         let ips: SmallVec<[IpAddr; 2]> =
             claim.ips.iter().copied().filter(|ip| !ip.is_unspecified() && !ip.is_multicast()).collect();
@@ -37,17 +37,23 @@ impl MacVrf {
             None => SmallVec::new(),
         };
         local.claims.push(HeldClaim { member, ips, sticky: claim.sticky });
-        let may_move = rival.is_none_or(|rival| !rival.sticky || local.sticky());
+        let may_move =
+            standing == Standing::Fresh && rival.is_none_or(|rival| !rival.sticky || rival.stale || local.sticky());
         if may_move {
             rival.map(|rival| rival.sequence).into_iter().chain(at_other_macs).for_each(|known| local.outbid(known));
         }
-        local.contest_until = Some(cx.now + cx.config.claim_window);
         let sequence = local.sequence;
+        if standing == Standing::Fresh {
+            local.contest_until = Some(cx.now + cx.config.claim_window);
+            local.yielded_to = None;
+        }
 
         if let Some(macs) = self.ports.get_mut(&member) {
             macs.insert(mac);
         }
-        self.thaw(mac, cx);
+        if standing == Standing::Fresh {
+            self.thaw(mac, cx);
+        }
         self.refresh_addresses(mac, &replaced, cx);
         self.confirm(Key::Mac(self.vni, mac), cx);
         self.settle(mac, Cause::Claim, cx);
@@ -66,7 +72,7 @@ impl MacVrf {
     }
 
     /// The bridge has a row for the MAC on a local port.
-    pub(crate) fn learned(&mut self, mac: MacAddr, learned: Learned, cx: &mut Context<'_>) {
+    pub(crate) fn learned(&mut self, mac: MacAddr, learned: Learned, sighting: Sighting, cx: &mut Context<'_>) {
         let member = learned.member;
         if !self.ports.contains_key(&member) {
             return;
@@ -81,7 +87,7 @@ impl MacVrf {
             self.census.learned += 1;
         }
         // A row that is reported again without having left the port is no news: it does not move the MAC.
-        let is_news = before.is_none_or(|before| before.member != member);
+        let is_news = sighting == Sighting::TakenOver || before.is_none_or(|before| before.member != member);
         let takes_back = is_news && self.frame_moves(mac, learned, cx);
 
         let state = self.macs.entry(mac).or_default();
@@ -100,8 +106,8 @@ impl MacVrf {
         self.confirm(Key::Mac(self.vni, mac), cx);
         self.settle(mac, Cause::Frame, cx);
         self.refresh_tunnel(cx);
-        if self.macs.get(&mac).is_some_and(|state| state.row.is_some()) {
-            // The bridge points at a local port, the routes elsewhere: the row has to be written again.
+        if sighting == Sighting::TakenOver || self.macs.get(&mac).is_some_and(|state| state.row.is_some()) {
+            // Bridge and VXLAN device disagree, or both with the routes: the row has to be written again, or removed.
             self.mark(Key::Mac(self.vni, mac), cx);
         }
     }
@@ -111,7 +117,7 @@ impl MacVrf {
         let vni = self.vni;
         let Some(state) = self.macs.get_mut(&mac) else { return false };
         let Owner::Remote(rival) = state.owner else { return false };
-        if rival.sticky {
+        if rival.sticky && !rival.stale {
             cx.out.report(Report::StickySeenLocally { vni, mac, vtep: rival.vtep, member: learned.member });
             return false;
         }
@@ -130,18 +136,6 @@ impl MacVrf {
             self.census.learned = self.census.learned.saturating_sub(1);
             self.unlink(mac, member);
             self.local_shrunk(mac, cx);
-        }
-    }
-
-    /// The bridge's row for the MAC stands on the VXLAN port.
-    pub(crate) fn displaced(&mut self, mac: MacAddr, cx: &mut Context<'_>) {
-        let learned = self.macs.get(&mac).and_then(|state| state.local.as_ref()).and_then(|local| local.learned);
-        if let Some(learned) = learned {
-            self.forgotten(mac, learned.member, cx);
-        }
-        if self.macs.get(&mac).is_none_or(|state| state.row.is_none()) {
-            // Someone's row, or a write of ours that was overtaken: it has to go.
-            self.mark(Key::Mac(self.vni, mac), cx);
         }
     }
 
@@ -188,8 +182,8 @@ impl MacVrf {
         self.local_ips.extend(held.iter().map(|ip| (*ip, mac)));
         for ip in held.iter().chain(replaced).copied() {
             cx.out.routes.insert(LocalRoute::Mac(self.vni, mac, Some(ip)));
-            self.stale.remove(&Key::Neighbor(self.vni, ip));
-            self.mark(Key::Neighbor(self.vni, ip), cx);
+            self.confirm(Key::Neighbor(self.vni, ip), cx);
+            self.mark_neighbor(ip, cx);
         }
     }
 

@@ -42,6 +42,24 @@ pub(crate) enum Tunnel {
     Lingering(Instant),
 }
 
+/// What a claim stands on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    /// A CNI ADD now.
+    Fresh,
+    /// An ADD to an earlier life of this worker.
+    Restored,
+}
+
+/// How a MAC showed on a local port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sighting {
+    /// The bridge has a row for it there.
+    Row,
+    /// A frame took over the row that led to another VTEP.
+    TakenOver,
+}
+
 /// How many MACs are where.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Census {
@@ -150,6 +168,13 @@ impl MacVrf {
     fn mark(&self, key: Key, cx: &mut Context<'_>) {
         if self.is_active() {
             cx.out.dirty.insert(key);
+        }
+    }
+
+    /// A local address came or went: of interest where a remote MAC has it too.
+    fn mark_neighbor(&self, ip: IpAddr, cx: &mut Context<'_>) {
+        if self.neighbors.contains_key(&ip) {
+            self.mark(Key::Neighbor(self.vni, ip), cx);
         }
     }
 

@@ -39,7 +39,8 @@ impl MacVrf {
         if cause == Cause::Arrival {
             self.defend(mac, rival, cx);
         }
-        let Some(state) = self.macs.get(&mac) else { return };
+        let Some(state) = self.macs.get_mut(&mac) else { return };
+        state.refresh_yield();
         let (before, owner) = (state.owner, state.decide(rival, cx.config));
         if cause == Cause::Arrival {
             match (before, owner) {
@@ -100,6 +101,9 @@ impl MacVrf {
     fn publish(&mut self, mac: MacAddr, owner: Owner, cx: &mut Context<'_>) {
         let vni = self.vni;
         let Some(state) = self.macs.get_mut(&mac) else { return };
+        if let (Owner::Remote(rival), true, Some(local)) = (owner, state.has_claim(), &mut state.local) {
+            local.yielded_to.get_or_insert(rival.vtep);
+        }
         let row = state.decide_row(owner);
         let published = state.decide_announcement(owner);
         let row_changed = core::mem::replace(&mut state.row, row) != row;
@@ -117,7 +121,7 @@ impl MacVrf {
         }
         for ip in ips {
             cx.out.routes.insert(LocalRoute::Mac(vni, mac, Some(ip)));
-            self.mark(Key::Neighbor(vni, ip), cx);
+            self.mark_neighbor(ip, cx);
         }
     }
 
