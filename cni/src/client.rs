@@ -5,10 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, setsockopt, shutdown, socket,
-    sockopt,
-};
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::protocol::{Attach, Attached, Attachment, ErrorReply, Reply, Request, Status};
@@ -62,29 +59,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`] when nobody listens there.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        let failed = |errno: nix::errno::Errno| ClientError::Connect {
-            path: path.to_owned(),
-            source: errno.into(),
-        };
-        let socket = socket(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .map_err(failed)?;
-        let address = UnixAddr::new(path).map_err(failed)?;
-        connect(socket.as_raw_fd(), &address).map_err(failed)?;
-        let mut client = Self {
-            socket,
-            timeout: DEFAULT_TIMEOUT,
-        };
-        client
-            .set_timeout(DEFAULT_TIMEOUT)
-            .map_err(|source| ClientError::Connect {
-                path: path.to_owned(),
-                source,
-            })?;
+        let failed = |source| ClientError::Connect { path: path.to_owned(), source };
+        let socket = transport::connect(path).map_err(failed)?;
+        let mut client = Self { socket, timeout: DEFAULT_TIMEOUT };
+        client.set_timeout(DEFAULT_TIMEOUT).map_err(failed)?;
         Ok(client)
     }
 
@@ -103,11 +81,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; after one the interface does not exist, unless the
     /// reply was lost: then a [`Client::detach`] cleans up.
-    pub fn attach(
-        &mut self,
-        attach: Attach,
-        pod: &PodDescriptors,
-    ) -> Result<Attached, ClientError> {
+    pub fn attach(&mut self, attach: Attach, pod: &PodDescriptors) -> Result<Attached, ClientError> {
         match self.ask(&Request::Attach(attach), Some(pod))? {
             Reply::Attached(attached) => Ok(attached),
             other => Err(unexpected(&other)),
@@ -148,11 +122,7 @@ impl Client {
     }
 
     /// Sends one request and waits for its reply; an error reply is an error.
-    fn ask(
-        &mut self,
-        request: &Request,
-        pod: Option<&PodDescriptors>,
-    ) -> Result<Reply, ClientError> {
+    fn ask(&mut self, request: &Request, pod: Option<&PodDescriptors>) -> Result<Reply, ClientError> {
         let reply = self.exchange(request, pod);
         if !matches!(reply, Ok(_) | Err(ClientError::Worker(_))) {
             // A reply that comes late must not be taken for the next one's.
@@ -161,18 +131,13 @@ impl Client {
         reply
     }
 
-    fn exchange(
-        &mut self,
-        request: &Request,
-        pod: Option<&PodDescriptors>,
-    ) -> Result<Reply, ClientError> {
-        let text = serde_json::to_vec(request)
-            .map_err(|error| ClientError::Send(io::Error::other(error)))?;
+    fn exchange(&mut self, request: &Request, pod: Option<&PodDescriptors>) -> Result<Reply, ClientError> {
+        let text = serde_json::to_vec(request).map_err(|error| ClientError::Send(io::Error::other(error)))?;
         let descriptors = pod.map(PodDescriptors::borrowed);
         let descriptors = descriptors.as_ref().map_or(&[][..], |both| &both[..]);
         transport::send(self.socket.as_fd(), &text, descriptors)
             .map_err(|error| self.timed_out(&error).unwrap_or(ClientError::Send(error)))?;
-        let packet = match transport::receive(self.socket.as_fd()) {
+        let packet = match transport::receive(self.socket.as_fd(), 0) {
             Ok(Some(packet)) => packet,
             Ok(None) => return Err(ClientError::Closed),
             Err(ReceiveError::Io(error)) => {
@@ -198,11 +163,7 @@ fn unexpected(reply: &Reply) -> ClientError {
 }
 
 /// Bounds how long reading (where given) and writing may block.
-pub(crate) fn set_timeouts(
-    socket: &OwnedFd,
-    receive: Option<Duration>,
-    send: Duration,
-) -> io::Result<()> {
+pub(crate) fn set_timeouts(socket: &OwnedFd, receive: Option<Duration>, send: Duration) -> io::Result<()> {
     let value = |duration: Duration| {
         // A zero value would mean "for ever".
         let millis = duration.as_millis().clamp(1, 86_400_000);

@@ -114,11 +114,7 @@ impl ErrorReply {
     /// An error with its cause; long texts are cut so that a reply always fits
     /// a packet.
     pub fn new(code: ErrorCode, message: impl Into<String>, details: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: shortened(message.into()),
-            details: shortened(details.into()),
-        }
+        Self { code, message: shortened(message.into()), details: shortened(details.into()) }
     }
 }
 
@@ -158,9 +154,7 @@ impl Request {
     pub fn decode(text: &[u8]) -> Result<Self, DecodeError> {
         let request: Self = serde_json::from_slice(text)?;
         match &request {
-            Self::Attach(attach) if attach.ips.len() > MAX_IPS => {
-                Err(DecodeError::TooManyIps(attach.ips.len()))
-            }
+            Self::Attach(attach) if attach.ips.len() > MAX_IPS => Err(DecodeError::TooManyIps(attach.ips.len())),
             _ => Ok(request),
         }
     }
@@ -173,12 +167,11 @@ mod tests {
     use super::*;
 
     fn request() -> impl Strategy<Value = Request> {
-        let attachment = ("[a-z0-9][a-zA-Z0-9_.-]{0,30}", "[a-z][a-z0-9.]{0,14}").prop_map(
-            |(container_id, interface)| Attachment {
+        let attachment =
+            ("[a-z0-9][a-zA-Z0-9_.-]{0,30}", "[a-z][a-z0-9.]{0,14}").prop_map(|(container_id, interface)| Attachment {
                 container_id: container_id.parse().unwrap(),
                 interface: interface.parse().unwrap(),
-            },
-        );
+            });
         let mac = any::<[u8; 6]>().prop_map(|mut octets| {
             octets[0] = octets[0] & 0xfe | 2;
             MacAddr::try_from(octets).unwrap()
@@ -244,10 +237,7 @@ mod tests {
         assert_eq!(attach.vni.get(), 7);
         assert_eq!(attach.attachment.interface.as_str(), "eth0");
         assert_eq!(attach.ips, ["10.0.0.1/24".parse().unwrap()]);
-        assert_eq!(
-            Request::decode(br#"{"verb":"status"}"#).unwrap(),
-            Request::Status
-        );
+        assert_eq!(Request::decode(br#"{"verb":"status"}"#).unwrap(), Request::Status);
     }
 
     #[test]

@@ -12,13 +12,11 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, socket,
-};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, socket};
 
 use crate::client::set_timeouts;
 use crate::protocol::{ErrorReply, Reply, Request};
-use crate::transport::{self, Packet, PodDescriptors, ReceiveError};
+use crate::transport::{self, MAX_DESCRIPTORS, Packet, PodDescriptors, ReceiveError};
 use crate::types::ErrorCode;
 
 /// How long a reply may wait for a plugin that does not read it.
@@ -39,21 +37,14 @@ impl Listener {
     /// `AddrInUse` while somebody listens there, else what the system says; the
     /// message names the path.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        let in_context = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("CNI socket {}: {error}", path.display()),
-            )
-        };
+        let in_context =
+            |error: io::Error| io::Error::new(error.kind(), format!("CNI socket {}: {error}", path.display()));
         let address = UnixAddr::new(path).map_err(|errno| in_context(errno.into()))?;
         let made = new_socket()?;
         remove_stale(path, &address).map_err(in_context)?;
         bind(made.as_raw_fd(), &address).map_err(|errno| in_context(errno.into()))?;
         // From here on dropping removes the file.
-        let listener = Self {
-            socket: made,
-            path: path.to_owned(),
-        };
+        let listener = Self { socket: made, path: path.to_owned() };
         // Until listen() nobody can connect, whatever the mode was.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(in_context)?;
         listen(&listener.socket, Backlog::new(128)?).map_err(|errno| in_context(errno.into()))?;
@@ -66,13 +57,23 @@ impl Listener {
     /// What the system says, such as a lack of descriptors; the listener stays
     /// usable.
     pub fn accept(&self) -> io::Result<Connection> {
+        let socket = self.accept_socket()?;
+        Ok(Connection { socket })
+    }
+
+    /// As [`Self::accept`], for another protocol than CNI. Writing to the
+    /// socket fails when nobody reads for some seconds.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub fn accept_socket(&self) -> io::Result<OwnedFd> {
         loop {
             match accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
                 Ok(raw) => {
                     // SAFETY: accept4 has just made this descriptor for us alone.
                     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
                     set_timeouts(&socket, None, SEND_TIMEOUT)?;
-                    return Ok(Connection { socket });
+                    return Ok(socket);
                 }
                 Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNABORTED) => {}
                 Err(errno) => return Err(errno.into()),
@@ -100,12 +101,7 @@ impl Drop for Listener {
 }
 
 fn new_socket() -> io::Result<OwnedFd> {
-    Ok(socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?)
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 /// Removes a socket file on which nobody listens; anything else is left alone
@@ -149,18 +145,14 @@ impl Connection {
     /// The connection failed and is of no more use.
     pub fn receive(&self) -> io::Result<Option<Received>> {
         loop {
-            let refusal = match transport::receive(self.socket.as_fd()) {
+            let refusal = match transport::receive(self.socket.as_fd(), MAX_DESCRIPTORS) {
                 Ok(None) => return Ok(None),
                 Ok(Some(packet)) => match understand(packet) {
                     Ok(received) => return Ok(Some(received)),
                     Err(refusal) => refusal,
                 },
                 Err(ReceiveError::Io(error)) => return Err(error),
-                Err(error) => ErrorReply::new(
-                    ErrorCode::DECODE_FAILURE,
-                    "the request was refused",
-                    error.to_string(),
-                ),
+                Err(error) => ErrorReply::new(ErrorCode::DECODE_FAILURE, "the request was refused", error.to_string()),
             };
             self.send(&refusal.into())?;
         }
@@ -191,13 +183,8 @@ impl Connection {
 /// Parses a packet and sees that what must come with it is there. Descriptors
 /// that nobody asked for are closed with the packet.
 fn understand(packet: Packet) -> Result<Received, ErrorReply> {
-    let request = Request::decode(&packet.bytes).map_err(|error| {
-        ErrorReply::new(
-            ErrorCode::DECODE_FAILURE,
-            "the request was refused",
-            error.to_string(),
-        )
-    })?;
+    let request = Request::decode(&packet.bytes)
+        .map_err(|error| ErrorReply::new(ErrorCode::DECODE_FAILURE, "the request was refused", error.to_string()))?;
     let count = packet.descriptors.len();
     let mut descriptors = packet.descriptors.into_iter();
     let pod = match (descriptors.next(), descriptors.next()) {
@@ -209,9 +196,7 @@ fn understand(packet: Packet) -> Result<Received, ErrorReply> {
         (Request::Attach(_), None) => Err(ErrorReply::new(
             ErrorCode::INVALID_PARAMETERS,
             "descriptors are missing",
-            format!(
-                "an attach carries the pod's network namespace and a netlink socket inside it; {count} came"
-            ),
+            format!("an attach carries the pod's network namespace and a netlink socket inside it; {count} came"),
         )),
         (Request::Detach(attachment), _) => Ok(Received::Detach(attachment)),
         (Request::Check(attachment), pod) => Ok(Received::Check(attachment, pod)),

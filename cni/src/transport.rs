@@ -7,14 +7,15 @@
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use nix::libc;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket};
 
 /// The longest message in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// The most descriptors a message of this protocol carries.
+/// The most descriptors a message between plugin and worker carries.
 pub const MAX_DESCRIPTORS: usize = 2;
 
 /// Room for every descriptor the kernel lets one packet carry (`SCM_MAX_FD`),
@@ -58,9 +59,19 @@ pub enum ReceiveError {
     /// next packet may be fine.
     #[error("descriptors of a message were lost; raise the limit of open files (RLIMIT_NOFILE)")]
     DescriptorsLost,
-    /// More than [`MAX_DESCRIPTORS`] came; the next packet may be fine.
-    #[error("a message carries {0} descriptors; at most {MAX_DESCRIPTORS} are accepted")]
-    TooManyDescriptors(usize),
+    /// More came than the receiver accepts; the next packet may be fine.
+    #[error("a message carries {0} descriptors; at most {1} are accepted")]
+    TooManyDescriptors(usize, usize),
+}
+
+/// Connects to the socket at `path`.
+///
+/// # Errors
+/// What the system says: `NotFound` or `ConnectionRefused` when nobody listens.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let made = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    nix::sys::socket::connect(made.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(made)
 }
 
 /// Sends one packet.
@@ -68,31 +79,18 @@ pub enum ReceiveError {
 /// # Errors
 /// `InvalidInput` for a message longer than [`MAX_MESSAGE_BYTES`], else what
 /// the socket says.
-pub fn send(
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> io::Result<()> {
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!(
-                "a message of {} bytes; the limit is {MAX_MESSAGE_BYTES}",
-                bytes.len()
-            ),
+            format!("a message of {} bytes; the limit is {MAX_MESSAGE_BYTES}", bytes.len()),
         ));
     }
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
     loop {
-        match sendmsg::<()>(
-            socket.as_raw_fd(),
-            &[IoSlice::new(bytes)],
-            control,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        ) {
+        match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None) {
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -100,12 +98,13 @@ pub fn send(
     }
 }
 
-/// Receives one packet; `None` when the peer has closed.
+/// Receives one packet with at most `max_descriptors`; `None` when the peer has
+/// closed.
 ///
 /// # Errors
 /// [`ReceiveError::Io`] ends the connection; after the others it goes on. Every
 /// descriptor of a refused packet is closed.
-pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<Packet>, ReceiveError> {
+pub fn receive(socket: BorrowedFd<'_>, max_descriptors: usize) -> Result<Option<Packet>, ReceiveError> {
     let mut bytes = vec![0_u8; MAX_MESSAGE_BYTES];
     let raw = loop {
         match receive_raw(socket, &mut bytes) {
@@ -122,14 +121,12 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<Packet>, ReceiveError> {
     if raw.flags & libc::MSG_CTRUNC != 0 {
         return Err(ReceiveError::DescriptorsLost);
     }
-    if raw.descriptors.len() > MAX_DESCRIPTORS {
-        return Err(ReceiveError::TooManyDescriptors(raw.descriptors.len()));
+    let count = raw.descriptors.len();
+    if count > max_descriptors {
+        return Err(ReceiveError::TooManyDescriptors(count, max_descriptors));
     }
     bytes.truncate(raw.length);
-    Ok(Some(Packet {
-        bytes,
-        descriptors: raw.descriptors,
-    }))
+    Ok(Some(Packet { bytes, descriptors: raw.descriptors }))
 }
 
 struct RawPacket {
@@ -144,10 +141,7 @@ fn receive_raw(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<RawPacket
     // u64 cells give the buffer the alignment of a cmsghdr.
     const CONTROL_WORDS: usize = 4 + KERNEL_MAX_DESCRIPTORS.div_ceil(2);
     let mut control = [0_u64; CONTROL_WORDS];
-    let mut part = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data for which all-zero is a valid value.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iov = &raw mut part;
@@ -155,16 +149,11 @@ fn receive_raw(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<RawPacket
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = mem::size_of_val(&control);
     // SAFETY: header points at the live buffers above with their true lengths.
-    let length =
-        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has filled header and the buffers it points at.
     let descriptors = unsafe { take_descriptors(&header) };
-    Ok(RawPacket {
-        length,
-        flags: header.msg_flags,
-        descriptors,
-    })
+    Ok(RawPacket { length, flags: header.msg_flags, descriptors })
 }
 
 /// Takes ownership of every descriptor in a received control buffer.

@@ -19,11 +19,7 @@ impl InvalidValue {
     fn new(what: &'static str, value: &str, expected: &'static str) -> Self {
         // What a stranger sent is quoted only in part.
         let value = value.chars().take(64).collect();
-        Self {
-            what,
-            value,
-            expected,
-        }
+        Self { what, value, expected }
     }
 }
 
@@ -70,13 +66,8 @@ text_newtype!(ContainerId);
 impl TryFrom<String> for ContainerId {
     type Error = InvalidValue;
     fn try_from(text: String) -> Result<Self, InvalidValue> {
-        let first_is_fine = text
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphanumeric());
-        let rest_is_fine = text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        let first_is_fine = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest_is_fine = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         if first_is_fine && rest_is_fine && text.len() <= 253 {
             return Ok(Self(text));
         }
@@ -99,18 +90,12 @@ text_newtype!(InterfaceName);
 impl TryFrom<String> for InterfaceName {
     type Error = InvalidValue;
     fn try_from(text: String) -> Result<Self, InvalidValue> {
-        let characters = text
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !b"/:%".contains(&b));
+        let characters = text.bytes().all(|b| b.is_ascii_graphic() && !b"/:%".contains(&b));
         let length = (1..=15).contains(&text.len());
         if characters && length && text != "." && text != ".." {
             return Ok(Self(text));
         }
-        Err(InvalidValue::new(
-            "interface name",
-            &text,
-            "1 to 15 printable characters without '/', ':', '%' and spaces",
-        ))
+        Err(InvalidValue::new("interface name", &text, "1 to 15 printable characters without '/', ':', '%' and spaces"))
     }
 }
 
@@ -130,11 +115,7 @@ impl TryFrom<String> for LanName {
         if length && !text.chars().any(char::is_control) {
             return Ok(Self(text));
         }
-        Err(InvalidValue::new(
-            "LAN name",
-            &text,
-            "1 to 200 bytes without control characters",
-        ))
+        Err(InvalidValue::new("LAN name", &text, "1 to 200 bytes without control characters"))
     }
 }
 
@@ -217,8 +198,7 @@ impl TryFrom<[u8; 6]> for MacAddr {
 impl FromStr for MacAddr {
     type Err = InvalidValue;
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let malformed =
-            || InvalidValue::new("MAC address", text, "six octets like 02:00:5e:00:53:01");
+        let malformed = || InvalidValue::new("MAC address", text, "six octets like 02:00:5e:00:53:01");
         let mut octets = [0_u8; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
@@ -303,20 +283,10 @@ mod tests {
     fn mac_addresses_of_one_interface_are_taken_and_others_refused() {
         let mac: MacAddr = "2:0:5E:00:53:01".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:00:53:01");
-        for wrong in [
-            "",
-            "02:00:5e:00:53",
-            "02:00:5e:00:53:01:02",
-            "02-00-5e-00-53-01",
-        ] {
+        for wrong in ["", "02:00:5e:00:53", "02:00:5e:00:53:01:02", "02-00-5e-00-53-01"] {
             assert!(wrong.parse::<MacAddr>().is_err(), "{wrong}");
         }
-        for wrong in [
-            "00:00:00:00:00:00",
-            "01:00:5e:00:00:01",
-            "ff:ff:ff:ff:ff:ff",
-            "+2:0:0:0:0:1",
-        ] {
+        for wrong in ["00:00:00:00:00:00", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "+2:0:0:0:0:1"] {
             assert!(wrong.parse::<MacAddr>().is_err(), "{wrong}");
         }
     }
@@ -326,17 +296,7 @@ mod tests {
         for right in ["eth0", "e", "fifteen-letters"] {
             assert!(right.parse::<InterfaceName>().is_ok(), "{right}");
         }
-        for wrong in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "a b",
-            "a:b",
-            "sixteen--letters",
-            "eth%d",
-            "é",
-        ] {
+        for wrong in ["", ".", "..", "a/b", "a b", "a:b", "sixteen--letters", "eth%d", "é"] {
             assert!(wrong.parse::<InterfaceName>().is_err(), "{wrong}");
         }
     }

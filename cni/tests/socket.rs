@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 use cni::client::{Client, ClientError};
 use cni::server::{Listener, Received};
 use cni::transport;
-use cni::{
-    Attach, Attached, Attachment, ErrorCode, ErrorReply, PodDescriptors, Reply, Request, Status,
-};
+use cni::{Attach, Attached, Attachment, ErrorCode, ErrorReply, PodDescriptors, Reply, Request, Status};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
@@ -38,10 +36,7 @@ impl Drop for Scratch {
 }
 
 fn attachment() -> Attachment {
-    Attachment {
-        container_id: "pc1".parse().unwrap(),
-        interface: "eth0".parse().unwrap(),
-    }
+    Attachment { container_id: "pc1".parse().unwrap(), interface: "eth0".parse().unwrap() }
 }
 
 fn attach() -> Attach {
@@ -78,34 +73,24 @@ fn worker(listener: Listener, connections: usize) -> thread::JoinHandle<()> {
                 }
                 Received::Detach(_) => Reply::Done,
                 Received::Check(..) => {
-                    ErrorReply::new(ErrorCode::CHECK_FAILED, "eth0 differs", "its MTU is 9000")
-                        .into()
+                    ErrorReply::new(ErrorCode::CHECK_FAILED, "eth0 differs", "its MTU is 9000").into()
                 }
-                Received::Status => Reply::Status(Status {
-                    ready: true,
-                    reason: String::new(),
-                    attachments: 1,
-                    version: "1".into(),
-                }),
+                Received::Status => {
+                    Reply::Status(Status { ready: true, reason: String::new(), attachments: 1, version: "1".into() })
+                }
             });
         }
     })
 }
 
 fn raw_client(scratch: &Scratch) -> OwnedFd {
-    let fd = socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .unwrap();
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
     connect(fd.as_raw_fd(), &UnixAddr::new(&scratch.socket()).unwrap()).unwrap();
     fd
 }
 
 fn answer(fd: BorrowedFd<'_>) -> Reply {
-    let packet = transport::receive(fd).unwrap().expect("still open");
+    let packet = transport::receive(fd, 0).unwrap().expect("still open");
     serde_json::from_slice(&packet.bytes).unwrap()
 }
 
@@ -139,10 +124,7 @@ fn all_verbs_work_on_one_connection_and_descriptors_arrive_in_order() {
     client.detach(attachment()).unwrap();
     drop(client);
     worker.join().unwrap();
-    assert!(
-        !scratch.socket().exists(),
-        "the socket file went with its listener"
-    );
+    assert!(!scratch.socket().exists(), "the socket file went with its listener");
 }
 
 #[test]
@@ -161,19 +143,13 @@ fn garbage_missing_descriptors_and_oversized_packets_cost_an_error_only() {
     }
 
     let long = vec![b' '; transport::MAX_MESSAGE_BYTES + 1];
-    assert!(
-        transport::send(fd, &long, &[]).is_err(),
-        "refused at the sender"
-    );
+    assert!(transport::send(fd, &long, &[]).is_err(), "refused at the sender");
     nix::sys::socket::send(fd.as_raw_fd(), &long, MsgFlags::empty()).unwrap();
     let error = refused(answer(fd));
     assert!(error.details.contains("longer than"), "{error}");
 
     transport::send(fd, br#"{"verb":"status"}"#, &[]).unwrap();
-    assert!(
-        matches!(answer(fd), Reply::Status(_)),
-        "the connection lives on"
-    );
+    assert!(matches!(answer(fd), Reply::Status(_)), "the connection lives on");
     nix::sys::socket::shutdown(fd.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
     worker.join().unwrap();
 }
@@ -244,8 +220,5 @@ fn a_silent_worker_costs_a_timeout() {
     assert!(matches!(error, ClientError::Timeout(_)), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
     let error = client.status().unwrap_err();
-    assert!(
-        matches!(error, ClientError::Send(_)),
-        "no late reply is taken: {error}"
-    );
+    assert!(matches!(error, ClientError::Send(_)), "no late reply is taken: {error}");
 }
