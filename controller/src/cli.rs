@@ -182,10 +182,13 @@ impl From<ShowTopic> for Topic {
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let hidden = arguments.get(1).and_then(|first| first.to_str());
+    let rest = || arguments.get(2..).unwrap_or_default().to_vec();
 
     match hidden {
         Some(supervisor::SUBCOMMAND) => supervisor::main(),
         Some(sandbox::INIT_SUBCOMMAND) => sandbox::init_main(),
+        Some("__rr") => route_reflector::run_cli(rest()),
+        Some("__speaker") => worker_speaker::run_cli(rest()),
 
         _ => run(Cli::parse_from(arguments)),
     }

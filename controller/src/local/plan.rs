@@ -194,8 +194,6 @@ mod tests {
         let lab = lab(&["a", "b", "c"], &[]);
         let plan = Plan::new(&lab, &wishes(2, &[("b", "node2"), ("a", "node2")])).unwrap();
         assert_eq!(plan.placement, [1, 1, 0]);
-        let plan = Plan::new(&lab, &wishes(2, &[])).unwrap();
-        assert_eq!(plan.placement, [0, 1, 0]);
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl ProcessIdentity {
         // The handle is opened first: what it names cannot change under the
         // comparison that follows.
         let same = boot_id().ok()? == self.boot_id && start_ticks(self.pid).ok()? == self.start_ticks;
-        same.then_some(ProcessHandle { pidfd })
+        let handle = ProcessHandle { pidfd };
+        // A zombie has an entry in /proc, and is gone all the same.
+        (same && !handle.wait(Duration::ZERO)).then_some(handle)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cni::transport;
 
@@ -10,6 +11,9 @@ use super::control::{self, Reply, Request};
 use super::plan::enumerate;
 use super::process::ProcessHandle;
 use super::state::{FoundLab, LabDescription, StateDirectory, StateRoot};
+
+/// How long a supervisor that does not answer may take to be gone.
+const DYING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a command ends that cannot do its work.
 #[derive(Debug)]
@@ -184,11 +188,15 @@ impl Connection {
     pub fn open(lab: &LiveLab) -> Result<Self, CommandError> {
         let path = lab.state.control_socket();
         let socket = transport::connect(&path).map_err(|error| {
-            let (name, log) = (&lab.description.name, lab.state.supervisor_log());
-            CommandError::failure(format!(
-                "the supervisor of {name} does not answer ({error}); it may be still starting. Its log: {}",
-                log.display()
-            ))
+            let name = &lab.description.name;
+            // The kernel takes some milliseconds to remove a lab.
+            CommandError::failure(match lab.supervisor.wait(DYING_TIMEOUT) {
+                true => format!("{name} has just ended"),
+                false => format!(
+                    "the supervisor of {name} does not answer ({error}); it may be still starting. Its log: {}",
+                    lab.state.supervisor_log().display()
+                ),
+            })
         })?;
         Ok(Self(socket))
     }
