@@ -7,14 +7,14 @@ use super::message::{Finding, Treatment};
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     list: Vec<Finding>,
-    strongest: Option<Treatment>,
+    withdraw_all: bool,
 }
 
 impl Findings {
     /// Notes something malformed.
     pub fn add(&mut self, malformed: Malformed, attribute: Option<u8>) {
         let Malformed { treatment, reason } = malformed;
-        self.strongest = self.strongest.max(Some(treatment));
+        self.withdraw_all |= treatment == Treatment::Withdraw;
         let same = |finding: &&mut Finding| {
             finding.treatment == treatment && finding.reason == reason && finding.attribute == attribute
         };
@@ -28,7 +28,7 @@ impl Findings {
 
     /// Whether the routes of the message have to be withdrawn.
     pub fn withdraw_all(&self) -> bool {
-        self.strongest >= Some(Treatment::Withdraw)
+        self.withdraw_all
     }
 
     /// The list, in the order of first occurrence.

@@ -355,10 +355,10 @@ fn four(value: &[u8], malformed: Malformed) -> Result<u32, Malformed> {
 fn aggregator(value: &[u8], width: AsWidth) -> Result<(Asn, Ipv4Addr), Malformed> {
     let mut reader = Reader::new(value);
     let fields = width.read(&mut reader).zip(reader.u32());
-    match fields {
+    match fields.filter(|_| reader.is_empty()) {
         Some((Asn(0), _)) => Err(Malformed::discard("aggregator-zero")),
-        Some((asn, address)) if reader.is_empty() => Ok((asn, Ipv4Addr::from(address))),
-        _ => Err(Malformed::discard("aggregator-length")),
+        Some((asn, address)) => Ok((asn, Ipv4Addr::from(address))),
+        None => Err(Malformed::discard("aggregator-length")),
     }
 }
 

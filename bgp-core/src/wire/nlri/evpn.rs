@@ -18,6 +18,7 @@ use crate::wire::findings::Findings;
 use crate::wire::message::Treatment;
 use crate::wire::reader::Reader;
 
+const RESERVED: u8 = 0;
 const ETHERNET_AUTO_DISCOVERY: u8 = 1;
 const MAC_IP: u8 = 2;
 const INCLUSIVE_MULTICAST: u8 = 3;
@@ -102,6 +103,8 @@ fn next(
         INCLUSIVE_MULTICAST => inclusive_multicast(body),
         ETHERNET_SEGMENT => ethernet_segment(body),
         IP_PREFIX => ip_prefix(body),
+        // The first half of a small path identifier (RFC 7911), which was not negotiated: no frame can be trusted.
+        RESERVED if body.is_empty() => return Err(Unreadable("evpn-path-identifier")),
         _ if ctx.opaque_routes => {
             let key = EvpnKey::Opaque { route_type, body: body.rest().into() };
             Ok(Route { key, payload: EvpnPayload::Opaque })
