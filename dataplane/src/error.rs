@@ -101,6 +101,16 @@ pub enum Error {
     Stopped,
 }
 
+impl Error {
+    pub(crate) fn kernel(action: impl Into<String>, cause: impl Into<KernelError>) -> Self {
+        let (action, cause) = (action.into(), cause.into());
+        match cause.errno {
+            libc::EPERM | libc::EACCES => Self::Privilege { action },
+            _ => Self::Kernel { action, cause },
+        }
+    }
+}
+
 /// Why one key could not be changed. The key stays as it was or is half done; applying it again is always right.
 #[derive(Clone, Debug, Error)]
 pub enum ChangeError {
@@ -218,4 +228,10 @@ pub enum AttachError {
     /// The dataplane as a whole failed.
     #[error(transparent)]
     Dataplane(#[from] Error),
+}
+
+impl AttachError {
+    pub(crate) fn kernel(action: impl Into<String>, cause: impl Into<KernelError>) -> Self {
+        Self::Kernel { action: action.into(), cause: cause.into() }
+    }
 }

@@ -22,6 +22,7 @@
 
 pub mod actor;
 mod error;
+pub mod linux;
 mod model;
 mod plan;
 

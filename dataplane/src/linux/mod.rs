@@ -1,0 +1,369 @@
+//! The Linux kernel as a dataplane.
+//!
+//! In: changes and attachments. Out: netlink requests to two namespaces, and observations from its notifications.
+//!
+//! ```text
+//!   host's namespace                 overlay namespace (/run/netns/NAME)            pod
+//!   ┌──────────────────┐             ┌─────────────────────────────────┐        ┌────────┐
+//!   │ VTEP address     │  outer UDP  │ vx<VNI> ── br<VNI> ── ve<hash> ─┼─ veth ─┼─ ethN  │
+//!   │ UDP 4789 ◀───────┼─────────────┼─ (VXLAN)   (bridge)             │        │        │
+//!   └──────────────────┘             └─────────────────────────────────┘        └────────┘
+//! ```
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `namespace` | making, pinning and entering the overlay namespace |
+//! | `socket` | requests in batches, dumps, notifications |
+//! | `wire` | reading netlink bytes |
+//! | `table` | what the kernel is known to hold; notifications into observations |
+//! | `links` | devices |
+//! | `fdb` | rows |
+//! | `underlay` | MTU, VNIs that others use |
+
+mod fdb;
+mod links;
+mod namespace;
+mod socket;
+mod table;
+mod underlay;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use bgp_core::types::Vni;
+use evpn::forwarding::{Desired, Key};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::neighbour::NeighbourMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use tracing::{info, warn};
+
+use self::socket::{EventSocket, Received, Socket};
+use self::table::{Ownership, Table};
+use self::underlay::Reserved;
+use self::wire::{Link, Notification};
+use crate::{
+    AttachError, AttachRequest, Attached, Change, ChangeError, Dataplane, Error, MAX_BATCH, Observation, PortId,
+    Snapshot,
+};
+
+pub use namespace::remove as remove_namespace;
+pub use wire::count_notifications;
+
+/// The UDP port of VXLAN (RFC 7348 section 5).
+pub const VXLAN_PORT: u16 = 4789;
+/// How many observations one poll hands over.
+const OBSERVATIONS_PER_POLL: usize = 1024;
+
+/// Whose devices are served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Our own, in a namespace that is opened, or made and pinned, under this name (as `ip netns` does).
+    Overlay {
+        /// The namespace's name.
+        namespace: String,
+    },
+    /// Those that exist in the namespace of the calling thread: every VXLAN device that is up, in a bridge, and has the
+    /// VTEP (or no) local address. Only rows are written.
+    Adopt,
+}
+
+/// What the Linux dataplane needs to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// The address of this node's tunnel end.
+    pub vtep: IpAddr,
+    /// The UDP port of VXLAN, usually [`VXLAN_PORT`].
+    pub udp_port: u16,
+    /// Whose devices are served.
+    pub mode: Mode,
+    /// The underlay's MTU in bytes, where the interface with the VTEP address does not tell it.
+    pub underlay_mtu: Option<u32>,
+    /// Let the bridge answer ARP and neighbour solicitations for remote hosts from [`Key::Neighbor`] rows; without it
+    /// those keys are accepted and ignored.
+    pub suppress_neighbors: bool,
+}
+
+impl Config {
+    /// Our own devices in a namespace of that name, everything else as usual.
+    pub fn new(vtep: IpAddr, namespace: &str) -> Self {
+        let mode = Mode::Overlay { namespace: namespace.to_owned() };
+        Self { vtep, udp_port: VXLAN_PORT, mode, underlay_mtu: None, suppress_neighbors: false }
+    }
+}
+
+/// The Linux kernel. Dropping it changes nothing in the kernel: forwarding goes on.
+pub struct Linux {
+    config: Config,
+    /// `None` where devices are adopted.
+    namespace: Option<File>,
+    /// Requests in the host's namespace.
+    host: Socket,
+    /// Requests where the devices are.
+    overlay: Socket,
+    events: EventSocket,
+    table: Table,
+    mtu_max: u32,
+    reserved: Reserved,
+}
+
+/// The name of a LAN's bridge.
+fn bridge_name(vni: Vni) -> String {
+    format!("br{vni}")
+}
+
+/// The name of a LAN's VXLAN device.
+fn tunnel_name(vni: Vni) -> String {
+    format!("vx{vni}")
+}
+
+impl Linux {
+    /// Opens the dataplane: the namespace of the calling thread is the host's, whose addresses the outer packets use.
+    /// Makes the overlay namespace where it is not there; adopts what is in it where it is, without touching a row.
+    /// LANs that have no members any more are removed.
+    ///
+    /// # Errors
+    /// A right, a kernel feature or the VTEP address is missing, each with its cure.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let unusable = |error: io::Error| Error::kernel("opening a netlink socket", error);
+        let mut host = Socket::open().map_err(unusable)?;
+        let (namespace, (overlay, events)) = match &config.mode {
+            Mode::Overlay { namespace } => {
+                let file = namespace::open_or_create(namespace)?;
+                let entering = |error: io::Error| Error::kernel(format!("entering the namespace {namespace}"), error);
+                let sockets = namespace::inside(&file, || {
+                    namespace::apply_sysctls();
+                    Ok((Socket::open()?, EventSocket::open()?))
+                });
+                (Some(file), sockets.map_err(entering)?)
+            }
+            Mode::Adopt => (None, (Socket::open().map_err(unusable)?, EventSocket::open().map_err(unusable)?)),
+        };
+        let ownership = if namespace.is_some() { Ownership::Ours } else { Ownership::Adopted };
+        let mtu_max = underlay::overlay_mtu(&mut host, config.vtep, config.underlay_mtu)?;
+        let table = Table::new(ownership, config.vtep, config.udp_port);
+        let reserved = Reserved::default();
+        let mut linux = Self { config, namespace, host, overlay, events, table, mtu_max, reserved };
+        linux.start()?;
+        Ok(linux)
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        if self.adopts() {
+            self.refresh_links()?;
+            self.table.warn_of_unserved();
+            return Ok(());
+        }
+        for kind in ["bridge", "vxlan", "veth"] {
+            probe(&mut self.overlay, kind)?;
+        }
+        self.find_reserved()?;
+        for (vni, device) in &self.reserved.vnis {
+            warn!(%vni, %device, "this VNI is in use in the host's network namespace and not available to LANs");
+        }
+        if let Some(device) = &self.reserved.external {
+            warn!(%device, port = self.config.udp_port, "this device takes all VNIs of the UDP port: no LAN will leave this node");
+        }
+        self.refresh_links()?;
+        let idle = self.idle_devices(&BTreeSet::new());
+        if !idle.is_empty() {
+            info!(devices = idle.len(), "removing devices of LANs that have no members any more");
+            self.remove_devices(&idle)?;
+        }
+        Ok(())
+    }
+
+    /// The largest IP packet that a LAN can carry, in bytes.
+    pub fn mtu_max(&self) -> u32 {
+        self.mtu_max
+    }
+
+    /// The VNIs that devices of the host's namespace use on our UDP port, as found at start or at the last collision.
+    pub fn reserved_vnis(&self) -> &BTreeMap<Vni, String> {
+        &self.reserved.vnis
+    }
+
+    fn adopts(&self) -> bool {
+        self.namespace.is_none()
+    }
+
+    /// Reads all notifications that wait.
+    fn drain(&mut self) -> Result<(), Error> {
+        let mut overrun = false;
+        loop {
+            match self.events.receive() {
+                Ok(Received::Datagram(bytes)) => {
+                    wire::messages(bytes).filter_map(wire::notification).for_each(|n| self.table.notified(n));
+                }
+                Ok(Received::Overrun) => overrun = true,
+                Ok(Received::Empty) => break,
+                Err(error) => return Err(Error::kernel("reading notifications", error)),
+            }
+        }
+        self.table.settle();
+        if overrun {
+            warn!("the kernel dropped notifications: everything is read again");
+            self.refresh_links()?;
+            self.table.observe(Observation::Overrun);
+        }
+        Ok(())
+    }
+
+    fn refresh_links(&mut self) -> Result<(), Error> {
+        let links = dump_links(&mut self.overlay)?;
+        self.table.replace_links(links);
+        Ok(())
+    }
+
+    fn refresh_rows(&mut self) -> Result<(), Error> {
+        let mut families = vec![AddressFamily::Bridge];
+        if self.config.suppress_neighbors {
+            families.extend([AddressFamily::Inet, AddressFamily::Inet6]);
+        }
+        let mut rows = Vec::new();
+        for family in families {
+            let mut message = NeighbourMessage::default();
+            message.header.family = family;
+            let dumped = self
+                .overlay
+                .dump(&RouteNetlinkMessage::GetNeighbour(message), Vec::new, |rows, message| {
+                    rows.extend(wire::row(message.body));
+                })
+                .map_err(|cause| Error::kernel("reading forwarding rows", cause))?;
+            rows.extend(dumped.ok_or(Error::Unsteady)?);
+        }
+        self.table.clear_rows();
+        rows.into_iter().for_each(|row| self.table.notified(Notification::Row(row)));
+        Ok(())
+    }
+
+    fn apply_tunnels(&mut self, changes: &[Change]) -> Vec<Result<(), ChangeError>> {
+        let split = |wanted: bool| {
+            changes
+                .iter()
+                .filter(|change| change.desired.is_some() == wanted)
+                .map(|change| fdb::vni_of(change.key))
+                .collect::<Vec<_>>()
+        };
+        if self.adopts() {
+            return changes.iter().map(|change| self.check_adopted_tunnel(change)).collect();
+        }
+        let removed = self.remove_tunnels(&split(false));
+        let made = self.make_tunnels(&split(true));
+        let result = |change: &Change| match (change.key, change.desired) {
+            (Key::Tunnel(_), None) => removed.clone().map_err(|error| match error {
+                Error::Kernel { cause, .. } => ChangeError::Kernel { action: "removing VXLAN devices", cause },
+                _ => ChangeError::Kernel {
+                    action: "removing VXLAN devices",
+                    cause: crate::KernelError { errno: libc::EPERM, explanation: error.to_string() },
+                },
+            }),
+            (Key::Tunnel(vni), Some(Desired::Tunnel)) => {
+                made.get(&vni).cloned().unwrap_or(Err(ChangeError::NoLan { vni }))
+            }
+            (key, _) => Err(ChangeError::Invalid { key }),
+        };
+        changes.iter().map(result).collect()
+    }
+
+    fn check_adopted_tunnel(&self, change: &Change) -> Result<(), ChangeError> {
+        match (change.key, change.desired) {
+            (Key::Tunnel(vni), Some(Desired::Tunnel)) if self.table.lan(vni).is_none() => {
+                Err(ChangeError::NoLan { vni })
+            }
+            (Key::Tunnel(_), None | Some(Desired::Tunnel)) => Ok(()),
+            (key, _) => Err(ChangeError::Invalid { key }),
+        }
+    }
+}
+
+impl Dataplane for Linux {
+    fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        // What was notified until here is part of the dumps; what comes meanwhile is read after them.
+        self.drain()?;
+        self.refresh_links()?;
+        self.repair()?;
+        self.refresh_rows()?;
+        self.table.clear_pending();
+        Ok(self.table.snapshot())
+    }
+
+    fn apply(&mut self, batch: &[Change]) -> Vec<Result<(), ChangeError>> {
+        // What happened before is judged by what was wanted before. A failure shows at the next poll.
+        let _ = self.drain();
+        let (now, beyond) = batch.split_at(batch.len().min(MAX_BATCH));
+        let is_tunnel = |change: &Change| matches!(change.key, Key::Tunnel(_));
+        let mut results = Vec::with_capacity(batch.len());
+        for run in now.chunk_by(|a, b| is_tunnel(a) == is_tunnel(b)) {
+            if run.first().is_some_and(is_tunnel) {
+                results.extend(self.apply_tunnels(run));
+            } else {
+                results.extend(self.write_rows(run));
+            }
+        }
+        results.extend(beyond.iter().map(|_| Err(ChangeError::BatchTooLong)));
+        results
+    }
+
+    fn attach(&mut self, request: AttachRequest) -> Result<Attached, AttachError> {
+        if self.adopts() { Err(AttachError::Adopted) } else { self.attach_port(request) }
+    }
+
+    fn detach(&mut self, ports: &[PortId]) -> Result<(), Error> {
+        if self.adopts() { Ok(()) } else { self.detach_ports(ports) }
+    }
+
+    fn poll_events(&mut self, timeout: Duration) -> Result<Vec<Observation>, Error> {
+        if !self.table.has_pending() && !timeout.is_zero() {
+            let wait = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+            // An interrupted wait is a short one.
+            let _ = poll(&mut [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)], wait);
+        }
+        self.drain()?;
+        self.repair()?;
+        Ok(self.table.take_pending(OBSERVATIONS_PER_POLL))
+    }
+
+    fn event_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    fn has_pending_events(&self) -> bool {
+        self.table.has_pending()
+    }
+}
+
+fn dump_links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    socket
+        .dump(&RouteNetlinkMessage::GetLink(message), Vec::new, |links, message| links.extend(wire::link(message.body)))
+        .map_err(|cause| Error::kernel("reading network devices", cause))?
+        .ok_or(Error::Unsteady)
+}
+
+/// Asks whether the kernel can make a kind of device, by a request that it must refuse in any case: the address is a
+/// group's. What it says first tells what is missing.
+fn probe(socket: &mut Socket, kind: &'static str) -> Result<(), Error> {
+    let info = match kind {
+        "bridge" => InfoKind::Bridge,
+        "vxlan" => InfoKind::Vxlan,
+        _ => InfoKind::Veth,
+    };
+    let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(info).name("probe").address(vec![0xff; 6]);
+    let request = RouteNetlinkMessage::NewLink(message.build());
+    match socket.request(request, NLM_F_CREATE | NLM_F_EXCL) {
+        Err(cause) if cause.errno == libc::EOPNOTSUPP => Err(Error::MissingFeature { kind }),
+        Err(cause) if matches!(cause.errno, libc::EPERM | libc::EACCES) => {
+            Err(Error::Privilege { action: format!("making {kind} devices") })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,158 @@
+//! The overlay namespace: made once, pinned so that it survives this process, entered by nobody for long.
+//!
+//! A netlink socket belongs to the namespace of the thread that opened it, for good. So a thread enters the namespace,
+//! opens what is needed, and ends; no other thread ever leaves its own namespace.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use tracing::{debug, warn};
+
+use crate::Error;
+
+/// Where iproute2 keeps namespaces, so that `ip netns exec NAME` works on ours.
+const DIRECTORY: &str = "/run/netns";
+const THREAD_NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// What a namespace must say before the first device is made in it, and whether the file exists on every kernel.
+///
+/// A new namespace starts with bridge-nf-call at 1 where br_netfilter is loaded, and a bridge's own setting does not
+/// override it. No IPv6 address is ever made here: with addresses the cost of a LAN grows with their number. IPv6 itself
+/// stays on, since the kernel would otherwise refuse IPv6 neighbours.
+const SYSCTLS: [(&str, &str); 6] = [
+    ("net/bridge/bridge-nf-call-iptables", "0"),
+    ("net/bridge/bridge-nf-call-ip6tables", "0"),
+    ("net/bridge/bridge-nf-call-arptables", "0"),
+    ("net/ipv6/conf/default/addr_gen_mode", "1"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/all/accept_ra", "0"),
+];
+
+/// The path under which a namespace is pinned.
+pub(super) fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name)
+}
+
+/// Opens the pinned namespace, or makes and pins it. Safe against other processes that do the same.
+pub(super) fn open_or_create(name: &str) -> Result<File, Error> {
+    let failed = |step: &str, cause: &dyn std::fmt::Display| Error::Namespace {
+        name: name.to_owned(),
+        step: step.to_owned(),
+        cause: cause.to_string(),
+    };
+    let valid = !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && name != "." && name != "..";
+    if !valid {
+        return Err(failed("its name is not valid", &"expected 1 to 255 bytes without `/`"));
+    }
+    fs::create_dir_all(DIRECTORY).map_err(|error| failed("cannot make /run/netns", &error))?;
+    let directory = File::open(DIRECTORY).map_err(|error| failed("cannot open /run/netns", &error))?;
+    // iproute2 takes the same lock.
+    let _lock = Flock::lock(directory, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| failed("cannot lock /run/netns", &errno))?;
+    if let Some(namespace) = open_pinned(&path(name)) {
+        return Ok(namespace);
+    }
+    share_directory();
+    create_pinned(&path(name)).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => Error::Privilege { action: format!("making the network namespace {name}") },
+        _ => failed("cannot make it", &error),
+    })?;
+    open_pinned(&path(name)).ok_or_else(|| failed("cannot open it", &"it was removed at once"))
+}
+
+/// Opens the file if a namespace is mounted on it; a bare file is what a crash or a reboot left.
+fn open_pinned(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    let kind = nix::sys::statfs::fstatfs(&file).ok()?.filesystem_type();
+    (kind == nix::sys::statfs::NSFS_MAGIC).then_some(file)
+}
+
+/// Lets mounts below the directory reach other mount namespaces, as iproute2 does. Best effort: without it only the
+/// command `ip netns` of other mount namespaces is affected.
+fn share_directory() {
+    let none = None::<&str>;
+    let share = || mount(none, DIRECTORY, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
+    if share() == Err(Errno::EINVAL) {
+        let bound = mount(Some(DIRECTORY), DIRECTORY, none, MsFlags::MS_BIND | MsFlags::MS_REC, none);
+        if let Err(error) = bound.and_then(|()| share()) {
+            debug!(%error, "cannot share {DIRECTORY} with other mount namespaces");
+        }
+    }
+}
+
+fn create_pinned(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    drop(file);
+    let pinned = on_a_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        mount(Some(THREAD_NAMESPACE), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(())
+    });
+    if pinned.is_err() {
+        // An empty file would look like a namespace to whoever lists the directory.
+        let _ = fs::remove_file(path);
+    }
+    pinned
+}
+
+/// Unpins a namespace; it ends with its last user, and all devices in it. Done is done.
+///
+/// # Errors
+/// It cannot be unmounted.
+pub fn remove(name: &str) -> Result<(), Error> {
+    let path = path(name);
+    let failed = |step: &str, cause: &dyn std::fmt::Display| Error::Namespace {
+        name: name.to_owned(),
+        step: step.to_owned(),
+        cause: cause.to_string(),
+    };
+    match umount2(&path, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
+        Err(errno) => return Err(failed("cannot unmount it", &errno)),
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove its file", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` on a thread inside the namespace.
+pub(super) fn inside<T: Send>(
+    namespace: impl AsFd + Sync,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    on_a_thread(|| {
+        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+        work()
+    })
+}
+
+fn on_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the helper thread failed")))
+    })
+}
+
+/// Sets the namespace of the calling thread up for bridging.
+pub(super) fn apply_sysctls() {
+    for (name, wanted) in SYSCTLS {
+        let path = Path::new("/proc/sys").join(name);
+        match fs::read_to_string(&path) {
+            // Already so, which matters where writing is not permitted.
+            Ok(found) if found.trim() == wanted => {}
+            Ok(_) => {
+                if let Err(error) = fs::write(&path, wanted) {
+                    warn!(%error, "cannot set {} to {wanted} in the overlay namespace", name.replace('/', "."));
+                }
+            }
+            Err(error) => debug!(%error, "this kernel has no {}", name.replace('/', ".")),
+        }
+    }
+}
