@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -36,7 +37,9 @@ pub fn parse_args<T: Parser>(name: &str, args: Vec<OsString>) -> Result<T, ExitC
 /// Starts logging to standard error. `MEGALOS_LOG` selects levels, such as `info,bgp_io=debug`.
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("MEGALOS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log file has no use for colours.
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second start in one process keeps the first.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

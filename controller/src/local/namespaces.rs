@@ -31,7 +31,7 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid, fork};
 #[derive(Debug, thiserror::Error)]
 pub enum IsolationError {
     /// User namespaces are needed and not to be had.
-    #[error("cannot make a user namespace ({0}), and you are not root: {cure}", cure = user_namespace_cure(*.0))]
+    #[error("cannot make a user namespace ({0}), which a lab needs without CAP_SYS_ADMIN: {cure}", cure = user_namespace_cure(*.0))]
     User(Errno),
     /// A user namespace is there, but ids cannot be mapped into it.
     #[error(

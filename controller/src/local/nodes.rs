@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cni::client::Client;
 use cni::{Attach, Attachment, PodDescriptors};
+use daemon::show::{Rows, Topic};
 
 use super::daemons::{Daemon, DaemonSpec};
 use super::plan::Plan;
@@ -64,7 +65,21 @@ pub fn start(spec: &LabSpec, state: &StateDirectory) -> Result<Members, String> 
         let socket = state.cni_socket(worker.daemon.name());
         worker.daemon.wait_ready(READY_TIMEOUT, || is_serving(&socket))?;
     }
+    for worker in &workers {
+        await_sessions(worker)?;
+    }
     Ok(Members { reflectors: started, nodes: workers })
+}
+
+/// Waits until the worker has a session with every reflector, so that devices
+/// can reach one another from their first command on.
+fn await_sessions(worker: &RunningMember) -> Result<(), String> {
+    let is_established = || match daemon::control::ask(&worker.socket, Topic::Peers) {
+        Ok(Rows::Peers(peers)) => peers.iter().all(|peer| peer.state.eq_ignore_ascii_case("established")),
+        _ => false,
+    };
+    let waited = worker.daemon.wait_ready(READY_TIMEOUT, is_established);
+    waited.map_err(|text| format!("no BGP session with a reflector: {text}"))
 }
 
 fn is_serving(socket: &Path) -> bool {

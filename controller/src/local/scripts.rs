@@ -35,7 +35,7 @@ pub fn start_all(running: &Running, reporter: &Reporter) -> Result<(), String> {
     for group in &running.spec.lab.start_groups {
         let devices: Vec<&RunningDevice> =
             running.devices().iter().filter(|device| group.contains(&device.index)).collect();
-        let done = |count| reporter.phase("started", before + count, total);
+        let done = |count| reporter.phase("devices started", before + count, total);
         parallel::for_each(&devices, SCRIPTS_LIMIT, done, |_, device| start_one(device, reporter, &waiting))?;
         before += devices.len();
     }

@@ -179,7 +179,7 @@ fn bring_up(running: &Running, reporter: &Reporter) -> Result<(), String> {
         |_| {},
         |_, device| {
             nodes::attach(&running.spec, &running.state, device, || {
-                reporter.phase("interfaces", attached.fetch_add(1, Ordering::SeqCst) + 1, total);
+                reporter.phase("interfaces connected", attached.fetch_add(1, Ordering::SeqCst) + 1, total);
             })
         },
     )?;
@@ -189,7 +189,7 @@ fn bring_up(running: &Running, reporter: &Reporter) -> Result<(), String> {
 fn create_devices(running: &Running, reporter: &Reporter) -> Result<Vec<RunningDevice>, String> {
     let devices = &running.spec.lab.devices;
     let total = devices.len();
-    let done = |count| reporter.phase("devices", count, total);
+    let done = |count| reporter.phase("devices made", count, total);
     parallel::for_each(devices, parallel::busy_limit(), done, |index, device| {
         let spec = running.spec.device(device);
         let made = Device::create(&spec).map_err(|error| error.to_string())?;

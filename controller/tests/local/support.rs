@@ -5,6 +5,19 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// Makes two tests of each function that takes a user.
+macro_rules! for_both_users {
+    ($($name:ident),* $(,)?) => {
+        mod as_root {
+            $(#[test] fn $name() { super::$name(crate::support::User::Root); })*
+        }
+        mod as_nobody {
+            $(#[test] fn $name() { super::$name(crate::support::User::Nobody); })*
+        }
+    };
+}
+pub(crate) use for_both_users;
+
 /// Who runs the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {

@@ -1,26 +1,11 @@
-//! `megalos` on this machine's kernel, each check as root and as somebody
-//! without privileges. Needs root, and user namespaces for the second half.
-
-#[path = "local/support.rs"]
-mod support;
+//! A lab's course without LANs: up, commands, crashes, down.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::{Outcome, TestLab, User, crash, is_alive, is_running, wait_until};
-
-macro_rules! for_both_users {
-    ($($name:ident),* $(,)?) => {
-        mod as_root {
-            $(#[test] fn $name() { crate::$name(crate::User::Root); })*
-        }
-        mod as_nobody {
-            $(#[test] fn $name() { crate::$name(crate::User::Nobody); })*
-        }
-    };
-}
+use crate::support::{Outcome, TestLab, User, crash, for_both_users, is_alive, is_running, wait_until};
 
 for_both_users!(
     a_lab_comes_up_runs_commands_and_goes_without_a_trace,
