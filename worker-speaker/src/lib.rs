@@ -21,9 +21,12 @@ mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 
 use daemon::run::{fail, parse_args, start_logging};
-use settings::{Options, Settings};
+use dataplane::actor::{Events, Handle, spawn};
+use dataplane::linux::{Config, Linux, Mode};
+use settings::{Options, Overlay, Settings};
 
 const NAME: &str = "megalos-speaker";
 
@@ -56,8 +59,19 @@ pub fn run_cli(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn open_dataplane(
-    _settings: &Settings,
-) -> Result<(dataplane::actor::Handle, dataplane::actor::Events, std::thread::JoinHandle<()>), String> {
-    Err("no dataplane".into())
+/// Opens the kernel's devices, before any other thread runs: what it says is missing, is missing for good.
+fn open_dataplane(settings: &Settings) -> Result<(Handle, Events, JoinHandle<()>), String> {
+    let mode = match &settings.overlay {
+        Overlay::Adopt => Mode::Adopt,
+        Overlay::Namespace(name) => Mode::Overlay { namespace: name.clone() },
+    };
+    let config = Config {
+        vtep: settings.vtep,
+        udp_port: settings.vxlan_port,
+        mode,
+        underlay_mtu: None,
+        suppress_neighbors: false,
+    };
+    let linux = Linux::open(config).map_err(|error| error.to_string())?;
+    spawn(linux).map_err(|error| format!("cannot start the dataplane's thread: {error}"))
 }

@@ -293,7 +293,7 @@ impl Worker {
             match self.ports.get(port).map(|port| port.member) {
                 Some(member) => {
                     let claim = Claim { mac: attachment.mac, ips: attachment.ips.clone(), sticky: false };
-                    if let Err(error) = self.engine.claim(attachment.vni, member, &claim, now) {
+                    if let Err(error) = self.engine.restore(attachment.vni, member, &claim, now) {
                         tracing::warn!(%port, %error, "attachment not announced");
                     }
                 }
