@@ -21,6 +21,8 @@ pub struct RibConfig {
     pub local_address: IpAddr,
     /// The longest that an end-of-RIB of ours is held back for others' (design: 30 s).
     pub end_of_rib_hold: Duration,
+    /// The longest that a peer may take to its end-of-RIB once its session is established, or to the end of a refresh.
+    pub end_of_rib_wait: Duration,
     /// Encoded octets that an update group keeps for members that have not read them yet; a member further behind is
     /// served from the table instead.
     pub log_limit_octets: usize,
@@ -40,6 +42,7 @@ impl RibConfig {
             role,
             local_address,
             end_of_rib_hold: Duration::from_secs(30),
+            end_of_rib_wait: Duration::from_secs(120),
             log_limit_octets: 16 << 20,
             dead_destinations_limit: 1 << 20,
             hash_seed: 0,
@@ -77,6 +80,11 @@ pub struct PeerLimits {
     pub max_prefixes: usize,
     /// Octets of distinct attribute sets, over all families.
     pub max_attribute_octets: usize,
+}
+
+impl PeerLimits {
+    /// No limits: for own routes.
+    pub const UNLIMITED: Self = Self { max_prefixes: usize::MAX, max_attribute_octets: usize::MAX };
 }
 
 impl Default for PeerLimits {

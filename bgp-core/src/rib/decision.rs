@@ -1,6 +1,23 @@
 //! Best path: which of several routes to one destination is used, and why.
+//!
+//! The steps eliminate candidates one after the other (RFC 4271 section 9.1.2.2). Elimination does not depend on the
+//! order of the candidates, which matters for the two steps that are no total order: MED counts only between routes of
+//! one neighbour AS, and mobility sequences wrap around.
+//!
+//! ```text
+//!   stale last ─► EVPN type 2: sticky ─► newest sequence ─► lowest next hop ─► own ─► LOCAL_PREF ─► AS_PATH length
+//!     ─► ORIGIN ─► MED in one AS ─► eBGP ─► ORIGINATOR_ID or router id ─► CLUSTER_LIST length ─► peer address
+//! ```
 
-/// The step of the decision that settled it (RFC 4271 section 9.1.2.2, RFC 4456 section 9, RFC 7432 section 15).
+use core::cmp::Ordering;
+
+use smallvec::SmallVec;
+
+use super::attribute_store::{AttributeSet, Source};
+use super::peer::PeerClass;
+use crate::wire::PathAttributes;
+
+/// The step of the decision that settled it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Reason {
     /// There is no other route.
@@ -9,7 +26,7 @@ pub enum Reason {
     Stale,
     /// A sticky MAC does not move (RFC 7432 section 15.2).
     Sticky,
-    /// Higher MAC mobility sequence.
+    /// Newer MAC mobility sequence (section 15).
     MobilitySequence,
     /// Lower next hop, between equal mobility sequences from different ones.
     NextHop,
@@ -27,10 +44,198 @@ pub enum Reason {
     External,
     /// Lower ORIGINATOR_ID or router id.
     RouterId,
-    /// Shorter CLUSTER_LIST.
+    /// Shorter CLUSTER_LIST (RFC 4456 section 9 puts it between router id and peer address).
     ClusterListLength,
     /// Lower peer address.
     PeerAddress,
     /// Lower peer number: nothing else differs.
     PeerId,
+}
+
+/// LOCAL_PREF of a route that came without one.
+pub const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// The parts of the decision that are total orders, as integers: lower is better.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rank {
+    /// Own routes, LOCAL_PREF, AS_PATH length, ORIGIN.
+    before_med: u64,
+    /// eBGP over iBGP, router id, CLUSTER_LIST length.
+    after_med: u64,
+}
+
+const LOCAL_BIT: u32 = 50;
+const LOCAL_PREF_BIT: u32 = 18;
+const AS_PATH_BIT: u32 = 2;
+const INTERNAL_BIT: u32 = 48;
+const ROUTER_ID_BIT: u32 = 16;
+
+impl Rank {
+    /// The rank of a source's attributes.
+    pub fn new(source: &Source, attributes: &PathAttributes) -> Self {
+        let local_pref = match source.class {
+            PeerClass::External => DEFAULT_LOCAL_PREF,
+            _ => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+        };
+        let as_path = u64::from(u16::try_from(attributes.as_path.len()).unwrap_or(u16::MAX));
+        let clusters = u64::from(u16::try_from(attributes.cluster_list.len()).unwrap_or(u16::MAX));
+        let router_id = attributes.originator_id.unwrap_or(source.router_id);
+        let learned = u64::from(source.class != PeerClass::Local);
+        let internal = u64::from(source.class != PeerClass::External);
+        Self {
+            before_med: learned << LOCAL_BIT
+                | u64::from(!local_pref) << LOCAL_PREF_BIT
+                | as_path << AS_PATH_BIT
+                | attributes.origin as u64,
+            after_med: internal << INTERNAL_BIT | u64::from(router_id.0) << ROUTER_ID_BIT | clusters,
+        }
+    }
+}
+
+/// A route as the decision sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// What it says.
+    pub set: &'a AttributeSet,
+    /// It is kept for a peer that restarts.
+    pub stale: bool,
+}
+
+/// Candidates still in the race, by position.
+type Survivors = SmallVec<[usize; 4]>;
+
+/// The position of the best candidate; none if there are none. With `mobility`, MAC mobility comes first.
+pub fn select(candidates: &[Candidate<'_>], mobility: bool) -> Option<usize> {
+    match candidates.len() {
+        0 => None,
+        1 => Some(0),
+        _ => Race::run(candidates, mobility, |_, _| {}),
+    }
+}
+
+/// For each candidate what it lost by; for the best what its last rival lost by.
+pub fn explain(candidates: &[Candidate<'_>], mobility: bool) -> Vec<Reason> {
+    let mut reasons = vec![Reason::Only; candidates.len()];
+    let mut last = Reason::Only;
+    let best = Race::run(candidates, mobility, |position, reason| {
+        last = reason;
+        if let Some(slot) = reasons.get_mut(position) {
+            *slot = reason;
+        }
+    });
+    if let Some(slot) = best.and_then(|best| reasons.get_mut(best)) {
+        *slot = last;
+    }
+    reasons
+}
+
+/// Whether adding `rival` to the candidates that `best` won against certainly leaves `best` the winner.
+pub fn is_plainly_worse(rival: Candidate<'_>, best: Candidate<'_>, mobility: bool) -> bool {
+    let candidates = [best, rival];
+    if mobility && rival.set.mobility != best.set.mobility {
+        // A third sequence may change which of the others is newest.
+        return rival.stale && !best.stale;
+    }
+    select(&candidates, mobility) == Some(0)
+}
+
+/// One run of the decision: steps remove survivors and tell why.
+struct Race<'a, 'b, L> {
+    candidates: &'b [Candidate<'a>],
+    survivors: Survivors,
+    lost: L,
+}
+
+impl<'a, L: FnMut(usize, Reason)> Race<'a, '_, L> {
+    fn run(candidates: &[Candidate<'a>], mobility: bool, lost: L) -> Option<usize> {
+        let mut race = Race { candidates, survivors: (0..candidates.len()).collect(), lost };
+        race.keep_lowest(Reason::Stale, |candidate| candidate.stale);
+        if mobility {
+            race.mobility();
+        }
+        race.keep_lowest(Reason::Local, |candidate| candidate.set.rank.before_med >> LOCAL_BIT);
+        race.keep_lowest(Reason::LocalPref, |candidate| candidate.set.rank.before_med >> LOCAL_PREF_BIT);
+        race.keep_lowest(Reason::AsPathLength, |candidate| candidate.set.rank.before_med >> AS_PATH_BIT);
+        race.keep_lowest(Reason::Origin, |candidate| candidate.set.rank.before_med);
+        race.med();
+        race.keep_lowest(Reason::External, |candidate| candidate.set.rank.after_med >> INTERNAL_BIT);
+        race.keep_lowest(Reason::RouterId, |candidate| candidate.set.rank.after_med >> ROUTER_ID_BIT);
+        race.keep_lowest(Reason::ClusterListLength, |candidate| candidate.set.rank.after_med);
+        race.keep_lowest(Reason::PeerAddress, |candidate| candidate.set.source.address);
+        race.keep_lowest(Reason::PeerId, |candidate| candidate.set.source.peer);
+        race.survivors.first().copied()
+    }
+
+    fn mobility(&mut self) {
+        self.keep_lowest(Reason::Sticky, |candidate| !candidate.set.mobility.sticky);
+        let newest = newest_sequence(self.sets().map(|set| set.mobility.sequence));
+        self.keep_lowest(Reason::MobilitySequence, |candidate| Some(candidate.set.mobility.sequence) != newest);
+        self.keep_lowest(Reason::NextHop, |candidate| candidate.set.attributes.next_hop);
+    }
+
+    /// Removes each survivor for which another one of the same neighbour AS has a lower MED; a missing MED is 0.
+    fn med(&mut self) {
+        if self.survivors.len() < 2 || self.sets().all(|set| set.attributes.med.unwrap_or(0) == 0) {
+            return;
+        }
+        let meds = self.sets().map(|set| (set.attributes.as_path.first(), set.attributes.med.unwrap_or(0)));
+        let mut lowest: SmallVec<[_; 4]> = meds.collect();
+        lowest.sort_unstable();
+        lowest.dedup_by_key(|(neighbour, _)| *neighbour);
+        self.retain(Reason::Med, |candidate| {
+            let med = candidate.set.attributes.med.unwrap_or(0);
+            lowest.binary_search(&(candidate.set.attributes.as_path.first(), med)).is_ok()
+        });
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &'a AttributeSet> {
+        self.survivors.iter().filter_map(|position| self.candidates.get(*position)).map(|candidate| candidate.set)
+    }
+
+    fn keep_lowest<K: Ord>(&mut self, reason: Reason, key: impl Fn(&Candidate<'a>) -> K) {
+        if self.survivors.len() < 2 {
+            return;
+        }
+        let keys = self.survivors.iter().filter_map(|position| self.candidates.get(*position)).map(&key);
+        if let Some(lowest) = keys.min() {
+            self.retain(reason, |candidate| key(candidate) == lowest);
+        }
+    }
+
+    fn retain(&mut self, reason: Reason, keep: impl Fn(&Candidate<'a>) -> bool) {
+        let (candidates, lost) = (self.candidates, &mut self.lost);
+        self.survivors.retain(|position| {
+            let kept = candidates.get(*position).is_some_and(&keep);
+            if !kept {
+                lost(*position, reason);
+            }
+            kept
+        });
+    }
+}
+
+/// The newest of several mobility sequences.
+///
+/// Sequences live on a circle of 2³² (RFC 7432 section 15 leaves the wrap-around open; this is serial arithmetic, RFC
+/// 1982). As long as all lie within half of it, the newest is the one that all others precede. Otherwise there is a cycle,
+/// and so that every node picks the same one, it is the one before the largest gap, the largest number if there are two.
+pub fn newest_sequence(sequences: impl IntoIterator<Item = u32>) -> Option<u32> {
+    let mut sorted: SmallVec<[u32; 8]> = sequences.into_iter().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let first = *sorted.first()?;
+    let followers = sorted.iter().skip(1).copied().chain([first]);
+    let gaps = sorted.iter().zip(followers).map(|(sequence, next)| (next.wrapping_sub(*sequence), *sequence));
+    gaps.max().map(|(_, sequence)| sequence)
+}
+
+/// Serial comparison of two mobility sequences: whether `a` is older than, equal to, or newer than `b`.
+pub fn compare_sequences(a: u32, b: u32) -> Ordering {
+    if a == b {
+        Ordering::Equal
+    } else if newest_sequence([a, b]) == Some(a) {
+        Ordering::Greater
+    } else {
+        Ordering::Less
+    }
 }

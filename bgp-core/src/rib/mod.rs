@@ -3,33 +3,97 @@
 //! [`Rib`] is used by both daemons. In go decoded UPDATEs, own routes, sessions that come and go, and the time; out
 //! come encoded UPDATEs per peer (pulled when the peer's writer is ready), best-path changes (for a worker), and the
 //! next deadline. Nothing is sent and no best path is computed before [`Rib::flush`]; call it once per batch of inputs.
+//!
+//! ```text
+//!   UPDATE ─► Rib ─► Plane<Evpn> ───────── Table: paths, decision ──flush──► UpdateGroup: log of segments ─► Member
+//!              │                             │                                 (one encoding for all)     cursor or
+//!              │                             └─► changes (worker)                                        pending set
+//!              └──► Plane<RtConstrain> ─── memberships of peers ─► Interest ─► which segments a member takes
+//! ```
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `attribute_store`, `target_sets` | interned attribute sets and route target sets |
+//! | `table`, `selection`, `decision` | paths, best paths, the index by route targets |
+//! | `export`, `encode` | RFC 4456 rules, attributes as sent, messages |
+//! | `update_group`, `log`, `member`, `bits` | the fan-out |
+//! | `rt_constrain` | what a peer's memberships let through |
+//! | `plane` | one family: table and groups |
+//! | `inputs`, `restart`, `show` | the facade: what peers do, end-of-RIB and timers, views |
 
+mod attribute_store;
+mod bits;
 mod config;
 mod decision;
+mod encode;
+mod export;
+mod family;
+mod inputs;
+mod log;
+mod member;
 mod peer;
+mod plane;
+mod restart;
+mod rt_constrain;
+mod selection;
+mod show;
+mod table;
+mod target_sets;
+#[cfg(test)]
+mod tests;
+mod update_group;
 mod view;
 
 pub use config::{LOCAL_PEER, LimitExceeded, PeerLimits, RibConfig, Role};
-pub use decision::Reason;
+pub use decision::{Reason, compare_sequences, newest_sequence};
 pub use peer::{PeerClass, PeerFamily, PeerInfo};
 pub use view::{BestRoute, FamilyCounters, PeerView, RibStats, RouteChange, RouteView, UpdateOutcome};
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::time::{Duration, Instant};
-use crate::types::{AddressFamily, PeerId};
-use crate::wire::{Evpn, EvpnKey, PathAttributes, Route, RouteRefresh, RtConstrain, RtMembership, Update};
+use self::attribute_store::Source;
+use self::inputs::Peer;
+use self::plane::{Input, Plane};
+use self::restart::Gates;
+use crate::time::Instant;
+use crate::types::PeerId;
+use crate::wire::{Evpn, EvpnKey, PathAttributes, Route, RtConstrain, RtMembership};
 
 /// Adj-RIB-Ins, Loc-RIB and Adj-RIB-Outs of one speaker, for EVPN and route target membership.
 #[derive(Debug)]
 pub struct Rib {
     config: RibConfig,
+    local: Source,
+    evpn: Plane<Evpn>,
+    memberships: Plane<RtConstrain>,
+    peers: BTreeMap<PeerId, Peer>,
+    gates: Gates,
 }
 
 impl Rib {
     /// An empty RIB, whose life begins at `now`. A reflector announces the default membership by itself.
-    pub fn new(config: RibConfig, _now: Instant) -> Self {
-        Self { config }
+    pub fn new(config: RibConfig, now: Instant) -> Self {
+        let local = Source {
+            peer: LOCAL_PEER,
+            class: PeerClass::Local,
+            router_id: config.router_id,
+            address: config.local_address,
+        };
+        let mut rib = Self {
+            local,
+            evpn: Plane::new(&config, config.role == Role::Worker),
+            memberships: Plane::new(&config, false),
+            peers: BTreeMap::new(),
+            gates: Gates::new(&config, now),
+            config,
+        };
+        if let Role::Reflector { .. } = rib.config.role {
+            rib.originate_membership(RtMembership::Default);
+        }
+        rib
     }
 
     /// The configuration.
@@ -37,120 +101,86 @@ impl Rib {
         &self.config
     }
 
-    /// Names the peers whose EVPN end-of-RIB a reflector waits for before it sends its own (within
-    /// [`RibConfig::end_of_rib_hold`] of its start). May be called again as the set becomes known.
-    pub fn set_expected_peers(&mut self, _peers: impl IntoIterator<Item = PeerId>) {}
-
-    /// A worker's owner has originated everything that it had before its restart: end-of-RIB may be sent.
-    pub fn local_ready(&mut self) {}
-
-    /// A session is established. Stale routes of families whose forwarding state was not preserved go at once.
-    pub fn peer_up(&mut self, _peer: PeerId, _info: PeerInfo, _now: Instant) {}
-
-    /// A session is gone. Routes of the families in `keep` become stale until the peer is back and has sent its
-    /// end-of-RIB, `restart_time` at most (RFC 4724 section 4.2); all others go.
-    pub fn peer_down(&mut self, _peer: PeerId, _keep: &[AddressFamily], _restart_time: Duration, _now: Instant) {}
-
-    /// A peer is no longer configured: its routes go at once, and nobody waits for it.
-    pub fn peer_removed(&mut self, _peer: PeerId) {}
-
-    /// Applies an UPDATE of an established peer, end-of-RIB markers included.
-    pub fn update(&mut self, _peer: PeerId, _update: Update, _now: Instant) -> UpdateOutcome {
-        UpdateOutcome::default()
+    /// Announces an own route, or replaces it.
+    pub fn originate(&mut self, route: Route<Evpn>, attributes: PathAttributes) {
+        let limits = PeerLimits::UNLIMITED;
+        let input = Input { source: &self.local, limits: &limits, config: &self.config };
+        self.evpn.announce(&input, attributes, vec![route], &mut UpdateOutcome::default(), |_, _| {});
     }
 
-    /// Applies a ROUTE-REFRESH: sends everything again on request, and drops what was not repeated at the end of a
-    /// refresh that the peer demarcates (RFC 7313).
-    pub fn route_refresh(&mut self, _peer: PeerId, _refresh: RouteRefresh, _now: Instant) {}
-
-    /// Announces an own route, or replaces it.
-    pub fn originate(&mut self, _route: Route<Evpn>, _attributes: PathAttributes) {}
-
     /// Withdraws an own route; whether there was one.
-    pub fn withdraw_local(&mut self, _key: &EvpnKey) -> bool {
-        false
+    pub fn withdraw_local(&mut self, key: &EvpnKey) -> bool {
+        self.evpn.table.withdraw(LOCAL_PEER, key, &mut self.evpn.store)
     }
 
     /// Announces interest in route targets.
-    pub fn originate_membership(&mut self, _membership: RtMembership) {}
+    pub fn originate_membership(&mut self, membership: RtMembership) {
+        let limits = PeerLimits::UNLIMITED;
+        let input = Input { source: &self.local, limits: &limits, config: &self.config };
+        let attributes = PathAttributes::new(self.config.local_address);
+        let routes = vec![Route { key: membership, payload: () }];
+        self.memberships.announce(&input, attributes, routes, &mut UpdateOutcome::default(), |_, _| {});
+    }
 
     /// Ends an own interest; whether there was one.
-    pub fn withdraw_membership(&mut self, _membership: &RtMembership) -> bool {
-        false
+    pub fn withdraw_membership(&mut self, membership: &RtMembership) -> bool {
+        self.memberships.table.withdraw(LOCAL_PEER, membership, &mut self.memberships.store)
     }
 
     /// Selects best paths for everything that changed since the last flush and encodes what peers must hear.
-    pub fn flush(&mut self) {}
+    pub fn flush(&mut self) {
+        self.memberships.flush();
+        self.evpn.flush();
+        self.release_end_of_ribs();
+    }
 
     /// Peers that have something to read since they last read everything, each once.
     pub fn drain_ready(&mut self) -> Vec<PeerId> {
-        Vec::new()
+        let mut ready = Vec::new();
+        self.memberships.drain_ready(&mut ready);
+        self.evpn.drain_ready(&mut ready);
+        ready.sort_unstable();
+        ready.dedup();
+        ready.retain(|peer| self.has_pending(*peer));
+        ready
     }
 
     /// Whether [`Rib::poll_transmit`] has something for the peer.
-    pub fn has_pending(&self, _peer: PeerId) -> bool {
-        false
+    pub fn has_pending(&self, peer: PeerId) -> bool {
+        self.memberships.has_pending(peer) || self.evpn.has_pending(peer)
     }
 
     /// Whole messages for a peer, in order, about `max_octets` in total (at most 64 KiB more); none when the peer has
     /// everything. Slices are shared between peers. Call it when the peer's writer is ready for more.
-    pub fn poll_transmit(&mut self, _peer: PeerId, _max_octets: usize) -> Option<Vec<Bytes>> {
-        None
+    pub fn poll_transmit(&mut self, peer: PeerId, max_octets: usize) -> Option<Vec<Bytes>> {
+        let mut out = Vec::new();
+        let taken = self.memberships.read(peer, max_octets, &mut out);
+        if taken < max_octets {
+            self.evpn.read(peer, max_octets - taken, &mut out);
+        }
+        if out.is_empty() { None } else { Some(out) }
     }
 
     /// Best EVPN routes that changed, the latest state of each key once, in the order of their first change. Only a
     /// worker records them.
     pub fn drain_changes(&mut self) -> Vec<RouteChange> {
-        Vec::new()
+        let ids = self.evpn.drain_changes();
+        let change = |id| {
+            let destination = self.evpn.table.get(id)?;
+            let best = destination.best().and_then(|path| {
+                let attributes = Arc::clone(&self.evpn.store.get(path.attributes)?.attributes);
+                Some(BestRoute { payload: path.payload.clone(), attributes, peer: path.peer })
+            });
+            Some(RouteChange { key: destination.key.clone(), best })
+        };
+        ids.into_iter().filter_map(change).collect()
     }
 
     /// Peers so far behind that they hold resources of others: end their session with Cease 6/8.
     pub fn drain_laggards(&mut self) -> Vec<PeerId> {
-        Vec::new()
-    }
-
-    /// When [`Rib::handle_timeout`] must be called next.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Applies what has become due. Call [`Rib::flush`] afterwards.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-
-    /// Whether a worker may sweep forwarding state that no route explains: at least one peer is established, and each
-    /// has sent its EVPN end-of-RIB.
-    pub fn remote_sweep_allowed(&self) -> bool {
-        false
-    }
-
-    /// Whether this speaker has all it waited for after its start, so that its EVPN end-of-RIB is free to go: what
-    /// readiness means for a reflector.
-    pub fn is_synchronised(&self) -> bool {
-        false
-    }
-
-    /// All EVPN paths, by destination.
-    pub fn routes(&self) -> impl Iterator<Item = RouteView<'_, Evpn>> {
-        core::iter::empty()
-    }
-
-    /// All memberships, by destination.
-    pub fn memberships(&self) -> impl Iterator<Item = RouteView<'_, RtConstrain>> {
-        core::iter::empty()
-    }
-
-    /// All peers, by number.
-    pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
-        core::iter::empty()
-    }
-
-    /// How many EVPN routes the peer has been announced and not withdrawn: O(routes), for `show`.
-    pub fn advertised(&self, _peer: PeerId) -> usize {
-        0
-    }
-
-    /// Totals.
-    pub fn stats(&self) -> RibStats {
-        RibStats::default()
+        if self.evpn.table.dead_count() <= self.config.dead_destinations_limit {
+            return Vec::new();
+        }
+        self.evpn.laggards()
     }
 }

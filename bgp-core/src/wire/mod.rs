@@ -11,10 +11,10 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 pub mod attributes;
-mod display;
 mod capability;
 mod codec;
 pub mod context;
+mod display;
 pub mod error;
 mod findings;
 pub mod frame;

@@ -1,0 +1,233 @@
+//! Interned attribute sets.
+//!
+//! A set is what one source said in one or more UPDATEs: path attributes and who they came from. Routes carry its dense
+//! [`AttributeId`], so equal sets are equal numbers, and what a reflector sends (ORIGINATOR_ID is the source's) is a
+//! function of the number alone. References are counted; the octets that a peer's sets take are known at any time.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+
+use super::decision::Rank;
+use super::peer::PeerClass;
+use super::target_sets::{RtSetId, TargetSets};
+use crate::types::{MacMobility, PeerId, RouterId};
+use crate::wire::PathAttributes;
+
+/// Who announced a set, with what best path and reflection ask about it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Source {
+    /// The peer.
+    pub peer: PeerId,
+    /// Its class when it announced the set.
+    pub class: PeerClass,
+    /// Its BGP identifier.
+    pub router_id: RouterId,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// An interned set.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct AttributeId(NonZeroU32);
+
+impl AttributeId {
+    fn from_index(index: usize) -> Self {
+        let number = u32::try_from(index).unwrap_or(u32::MAX - 1) + 1;
+        Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MAX))
+    }
+
+    const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// One source's path attributes, with what is derived from them once.
+#[derive(Debug)]
+pub struct AttributeSet {
+    /// As received.
+    pub attributes: Arc<PathAttributes>,
+    /// From whom.
+    pub source: Source,
+    /// The route targets among them.
+    pub targets: RtSetId,
+    /// MAC mobility (RFC 7432 section 7.7).
+    pub mobility: MacMobility,
+    /// The part of best path that is a total order.
+    pub rank: Rank,
+    hash: u64,
+    octets: usize,
+    references: u32,
+}
+
+/// All sets in use, and their target sets.
+#[derive(Debug)]
+pub struct AttributeStore {
+    sets: Vec<Option<AttributeSet>>,
+    free: Vec<AttributeId>,
+    ids: HashTable<AttributeId>,
+    octets: HashMap<PeerId, usize, FixedState>,
+    hasher: FixedState,
+    /// The route target sets.
+    pub targets: TargetSets,
+    /// The flush in progress, or the next one: when a target set that loses its last route dies.
+    pub epoch: u64,
+}
+
+impl AttributeStore {
+    /// An empty store; `seed` keys the hashing.
+    pub fn new(seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        Self {
+            sets: Vec::new(),
+            free: Vec::new(),
+            ids: HashTable::new(),
+            octets: HashMap::with_hasher(hasher.clone()),
+            hasher,
+            targets: TargetSets::new(seed),
+            epoch: 1,
+        }
+    }
+
+    /// The id of a set, with one more reference to it.
+    pub fn acquire(&mut self, source: &Source, attributes: PathAttributes) -> AttributeId {
+        let hash = self.hasher.hash_one((source.peer, &attributes));
+        let equal =
+            |id: &AttributeId| self.get(*id).is_some_and(|set| set.source == *source && *set.attributes == attributes);
+        if let Some(id) = self.ids.find(hash, equal).copied() {
+            self.retain(id);
+            return id;
+        }
+        self.insert(hash, source, attributes)
+    }
+
+    fn insert(&mut self, hash: u64, source: &Source, attributes: PathAttributes) -> AttributeId {
+        let octets = footprint(&attributes);
+        *self.octets.entry(source.peer).or_default() += octets;
+        let set = AttributeSet {
+            source: *source,
+            targets: self.targets.acquire(attributes.route_targets()),
+            mobility: attributes.mac_mobility(),
+            rank: Rank::new(source, &attributes),
+            attributes: Arc::new(attributes),
+            hash,
+            octets,
+            references: 1,
+        };
+        let id = self.free.pop().unwrap_or(AttributeId::from_index(self.sets.len()));
+        match self.sets.get_mut(id.index()) {
+            Some(slot) => *slot = Some(set),
+            None => self.sets.push(Some(set)),
+        }
+        let sets = &self.sets;
+        self.ids.insert_unique(hash, id, |id| hash_of(sets, *id));
+        id
+    }
+
+    /// One more reference.
+    pub fn retain(&mut self, id: AttributeId) {
+        if let Some(Some(set)) = self.sets.get_mut(id.index()) {
+            set.references += 1;
+        }
+    }
+
+    /// One reference fewer; the last one frees the set.
+    pub fn release(&mut self, id: AttributeId) {
+        let Some(slot) = self.sets.get_mut(id.index()) else { return };
+        let Some(set) = slot.as_mut() else { return };
+        set.references = set.references.saturating_sub(1);
+        if set.references > 0 {
+            return;
+        }
+        let Some(set) = slot.take() else { return };
+        if let Ok(entry) = self.ids.find_entry(set.hash, |other| *other == id) {
+            entry.remove();
+        }
+        if let Some(octets) = self.octets.get_mut(&set.source.peer) {
+            *octets = octets.saturating_sub(set.octets);
+            if *octets == 0 {
+                self.octets.remove(&set.source.peer);
+            }
+        }
+        self.targets.release(set.targets, self.epoch);
+        self.free.push(id);
+    }
+
+    /// A set in use.
+    pub fn get(&self, id: AttributeId) -> Option<&AttributeSet> {
+        self.sets.get(id.index()).and_then(Option::as_ref)
+    }
+
+    /// Octets that the sets of a peer take, about.
+    pub fn octets_of(&self, peer: PeerId) -> usize {
+        self.octets.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// Number of sets in use.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+fn hash_of(sets: &[Option<AttributeSet>], id: AttributeId) -> u64 {
+    sets.get(id.index()).and_then(Option::as_ref).map_or(0, |set| set.hash)
+}
+
+/// Octets a set occupies, with what its lists hold on the heap.
+fn footprint(attributes: &PathAttributes) -> usize {
+    let unknown: usize = attributes.unknown.iter().map(|attribute| 48 + attribute.value.len()).sum();
+    size_of::<AttributeSet>()
+        + size_of::<PathAttributes>()
+        + 4 * attributes.as_path.len()
+        + 4 * attributes.communities.len()
+        + 8 * attributes.extended_communities.len()
+        + 20 * attributes.ipv6_extended_communities.len()
+        + 12 * attributes.large_communities.len()
+        + 4 * attributes.cluster_list.len()
+        + unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(peer: u32) -> Source {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        Source { peer: PeerId(peer), class: PeerClass::Client, router_id: RouterId(peer), address }
+    }
+
+    #[test]
+    fn equal_sets_of_one_source_are_one_and_the_last_reference_frees_it() {
+        let mut store = AttributeStore::new(1);
+        let attributes = PathAttributes::new(IpAddr::from([192, 0, 2, 1]));
+        let first = store.acquire(&source(1), attributes.clone());
+        assert_eq!(store.acquire(&source(1), attributes.clone()), first);
+        let other = store.acquire(&source(2), attributes);
+        assert_ne!(other, first);
+        assert!(store.octets_of(PeerId(1)) > 0);
+        store.release(first);
+        assert_eq!(store.len(), 2);
+        store.release(first);
+        store.release(other);
+        assert_eq!((store.len(), store.octets_of(PeerId(1))), (0, 0));
+    }
+
+    #[test]
+    fn a_target_set_keeps_its_id_until_its_epoch_is_safe() {
+        let mut sets = TargetSets::new(1);
+        let target = crate::types::RouteTarget::auto(crate::types::Asn(1), crate::types::Vni::new(7).unwrap());
+        let id = sets.acquire([target].into_iter());
+        sets.release(id, 5);
+        sets.reclaim(4, |_| panic!("epoch 5 is not safe yet"));
+        assert_eq!(sets.acquire([target].into_iter()), id);
+        sets.reclaim(5, |_| panic!("the set was revived"));
+        sets.release(id, 6);
+        let mut freed = Vec::new();
+        sets.reclaim(6, |id| freed.push(id));
+        assert_eq!((freed, sets.len()), (vec![id], 0));
+    }
+}

@@ -1,0 +1,121 @@
+//! Which routes an update group is sent, and with which attributes.
+//!
+//! ```text
+//!   from \ to     client       non-client    external
+//!   local         as is        as is         AS prepended
+//!   client        reflected    reflected     AS prepended
+//!   non-client    reflected    -             AS prepended
+//!   external      as is        as is         AS prepended
+//! ```
+//!
+//! *As is*: LOCAL_PREF is added where there is none. *Reflected* (RFC 4456 section 8): ORIGINATOR_ID is set unless there
+//! is one, the cluster id is prepended to CLUSTER_LIST. *AS prepended*: LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST do
+//! not leave the AS, nor does a MED that came from another one (RFC 4271 section 5.1.4). The next hop, the VTEP, is never
+//! touched. Nothing of this depends on the receiver beyond its class, so one encoding serves a group.
+
+use super::attribute_store::AttributeSet;
+use super::config::RibConfig;
+use super::decision::DEFAULT_LOCAL_PREF;
+use super::peer::PeerClass;
+use crate::types::Asn;
+use crate::wire::PathAttributes;
+use crate::wire::attributes::AsSegment;
+
+/// Well-known communities (RFC 1997).
+const NO_EXPORT: u32 = 0xffff_ff01;
+const NO_ADVERTISE: u32 = 0xffff_ff02;
+const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
+
+/// A segment of an AS_PATH counts its numbers in one octet.
+const MAX_SEGMENT: usize = 255;
+
+/// How routes are exported to peers of one class.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ExportPolicy {
+    class: PeerClass,
+    local_asn: Asn,
+    cluster_id: u32,
+    reflected: bool,
+}
+
+impl ExportPolicy {
+    /// The policy towards peers of `class`; `reflected` is false for a family of which only own routes are sent.
+    pub fn new(class: PeerClass, config: &RibConfig, reflected: bool) -> Self {
+        let cluster_id = config.cluster_id().unwrap_or(config.router_id.0);
+        Self { class, local_asn: config.local_asn, cluster_id, reflected }
+    }
+
+    /// Whether routes with these attributes are exported at all.
+    pub fn allows(&self, set: &AttributeSet) -> bool {
+        let split = match (set.source.class, self.class) {
+            (PeerClass::Local, _) => true,
+            (PeerClass::NonClient, PeerClass::NonClient) => false,
+            _ => self.reflected,
+        };
+        let communities = &set.attributes.communities;
+        split && !communities.iter().any(|community| self.is_stopped_by(*community))
+    }
+
+    fn is_stopped_by(&self, community: u32) -> bool {
+        match community {
+            NO_ADVERTISE => true,
+            NO_EXPORT | NO_EXPORT_SUBCONFED => self.class == PeerClass::External,
+            _ => false,
+        }
+    }
+
+    /// The attributes as sent.
+    pub fn as_sent(&self, set: &AttributeSet) -> PathAttributes {
+        let mut attributes = PathAttributes::clone(&set.attributes);
+        match self.class {
+            PeerClass::External => self.leave_as(set, &mut attributes),
+            _ => self.stay_in_as(set, &mut attributes),
+        }
+        attributes
+    }
+
+    fn stay_in_as(&self, set: &AttributeSet, attributes: &mut PathAttributes) {
+        attributes.local_pref.get_or_insert(DEFAULT_LOCAL_PREF);
+        if matches!(set.source.class, PeerClass::Client | PeerClass::NonClient) {
+            attributes.originator_id.get_or_insert(set.source.router_id);
+            attributes.cluster_list.insert(0, self.cluster_id);
+        }
+    }
+
+    fn leave_as(&self, set: &AttributeSet, attributes: &mut PathAttributes) {
+        if set.source.class != PeerClass::Local && !attributes.as_path.is_empty() {
+            attributes.med = None;
+        }
+        attributes.local_pref = None;
+        attributes.originator_id = None;
+        attributes.cluster_list.clear();
+        match attributes.as_path.segments.first_mut() {
+            Some(first) if first.0.len() < MAX_SEGMENT => first.0.insert(0, self.local_asn),
+            _ => attributes.as_path.segments.insert(0, AsSegment(vec![self.local_asn])),
+        }
+    }
+}
+
+/// Why a route of a peer is not used although it is well-formed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Own AS, ORIGINATOR_ID or cluster id (RFC 4271 section 9.1.2, RFC 4456 section 8).
+    Loop,
+    /// Nobody can be reached there (RFC 4271 section 6.3).
+    NextHop,
+}
+
+/// Whether a speaker with this configuration may use what a peer announced.
+pub fn admit(
+    config: &RibConfig,
+    attributes: &PathAttributes,
+    next_hop_is_usable: fn(std::net::IpAddr) -> bool,
+) -> Result<(), Refusal> {
+    let own_as = attributes.as_path.iter().any(|asn| asn == config.local_asn);
+    let own_id = attributes.originator_id == Some(config.router_id);
+    let own_cluster = config.cluster_id().is_some_and(|cluster| attributes.cluster_list.contains(&cluster));
+    if own_as || own_id || own_cluster {
+        return Err(Refusal::Loop);
+    }
+    if next_hop_is_usable(attributes.next_hop) { Ok(()) } else { Err(Refusal::NextHop) }
+}
