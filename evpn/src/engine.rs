@@ -172,6 +172,17 @@ impl Engine {
         self.with_known(vni, now, |vrf, cx| vrf.forgotten(mac, member, cx));
     }
 
+    /// The MAC's rows were written as remote, as this engine wished: whatever port the bridge knew it on, it no longer
+    /// does.
+    pub fn written_remote(&mut self, vni: Vni, mac: MacAddr, now: Instant) {
+        self.with_known(vni, now, |vrf, cx| {
+            let local = vrf.macs.get(&mac).and_then(|state| state.local.as_ref());
+            if let Some(learned) = local.and_then(|local| local.learned) {
+                vrf.forgotten(mac, learned.member, cx);
+            }
+        });
+    }
+
     /// An operator says that a frozen MAC may move again.
     pub fn clear_duplicate(&mut self, vni: Vni, mac: MacAddr, now: Instant) {
         self.with_known(vni, now, |vrf, cx| vrf.unfreeze(mac, cx));

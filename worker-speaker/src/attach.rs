@@ -93,11 +93,7 @@ impl Worker {
         let claim = Claim { mac: attached.mac, ips: attachment.ips.clone(), sticky: false };
         self.engine.claim(vni, port.member, &claim, now).map_err(|error| error.to_string())?;
         for observation in held {
-            if let dataplane::Observation::LocalMac { mac, sticky, .. }
-            | dataplane::Observation::RowTakenOver { mac, sticky, .. } = observation
-            {
-                self.engine.learned(vni, port.member, mac, sticky, now);
-            }
+            self.observe_one(observation);
         }
         if let Some(store) = &self.store
             && let Err(error) = store.put(attachment)

@@ -407,16 +407,18 @@ impl Worker {
         }
     }
 
-    fn observe_one(&mut self, observation: Observation) {
+    pub(crate) fn observe_one(&mut self, observation: Observation) {
         let now = self.speaker.now();
         match observation {
-            Observation::LocalMac { vni, mac, port, sticky } | Observation::RowTakenOver { vni, mac, port, sticky } => {
-                match self.ports.get(&port) {
-                    Some(port) => self.engine.learned(vni, port.member, mac, sticky, now),
-                    // Ports that somebody else made are known by the snapshot.
-                    None => self.resync_needed |= self.settings.overlay == Overlay::Adopt,
-                }
-            }
+            Observation::LocalMac { vni, mac, port, sticky } => match self.ports.get(&port) {
+                Some(port) => self.engine.learned(vni, port.member, mac, sticky, now),
+                // Ports that somebody else made are known by the snapshot.
+                None => self.resync_needed |= self.settings.overlay == Overlay::Adopt,
+            },
+            Observation::RowTakenOver { vni, mac, port, sticky } => match self.ports.get(&port) {
+                Some(port) => self.engine.taken_over(vni, port.member, mac, sticky, now),
+                None => self.resync_needed |= self.settings.overlay == Overlay::Adopt,
+            },
             Observation::LocalMacGone { vni, mac, port } => {
                 if let Some(port) = self.ports.get(&port) {
                     self.engine.forgotten(vni, port.member, mac, now);
@@ -449,7 +451,7 @@ impl Worker {
         let now = self.speaker.now();
         for Change { key, desired } in finished.applied {
             if let (Key::Mac(vni, mac), Some(_)) = (key, desired) {
-                self.engine.displaced(vni, mac, now);
+                self.engine.written_remote(vni, mac, now);
             }
         }
         for vni in finished.tunnels_after_failure {
