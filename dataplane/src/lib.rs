@@ -23,6 +23,7 @@
 pub mod actor;
 mod error;
 pub mod linux;
+pub mod memory;
 mod model;
 mod plan;
 

@@ -76,7 +76,7 @@ impl fmt::Debug for PortId {
 }
 
 /// A 64-bit hash that is the same in every build, since device names outlive the program.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

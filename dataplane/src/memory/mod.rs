@@ -1,0 +1,372 @@
+//! A kernel in memory, for tests and simulation: the same trait, deterministic, and it misbehaves on request.
+//!
+//! In: changes and attachments as for Linux; frames; what an adversary does (foreign writers, lost notifications,
+//! failures). Out: observations, snapshots, and where frames go.
+//!
+//! A [`Memory`] is a handle: one copy is given to the actor or driven directly, another stays with the test.
+
+mod lan;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bgp_core::types::{MacAddr, Vni};
+use evpn::forwarding::{Desired, Key};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+pub use self::lan::Egress;
+use self::lan::{Lan, Tunnel};
+use crate::model::fnv1a;
+use crate::{
+    AttachError, AttachRequest, Attached, BridgeRow, Change, ChangeError, Dataplane, Error, KernelError, MAX_BATCH,
+    Observation, PortId, Snapshot,
+};
+
+/// Observations that wait beyond this are lost, and an overrun is told instead, as by a socket's buffer.
+const PENDING_MAX: usize = 4096;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    kernel: Arc<Mutex<Kernel>>,
+    readable: Arc<UnixStream>,
+}
+
+#[derive(Debug)]
+struct Kernel {
+    vtep: IpAddr,
+    mtu_max: u32,
+    adopted: bool,
+    lans: BTreeMap<Vni, Lan>,
+    pending: VecDeque<Observation>,
+    bell: UnixStream,
+    failures: BTreeMap<Key, u32>,
+    snapshot_failures: u32,
+    deaf: bool,
+}
+
+impl Memory {
+    /// A kernel without LANs, whose underlay leaves `mtu_max` bytes to them.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn new(vtep: IpAddr, mtu_max: u32) -> io::Result<Self> {
+        let (readable, bell) = UnixStream::pair()?;
+        readable.set_nonblocking(true)?;
+        bell.set_nonblocking(true)?;
+        let kernel = Kernel {
+            vtep,
+            mtu_max,
+            adopted: false,
+            lans: BTreeMap::new(),
+            pending: VecDeque::new(),
+            bell,
+            failures: BTreeMap::new(),
+            snapshot_failures: 0,
+            deaf: false,
+        };
+        Ok(Self { kernel: Arc::new(Mutex::new(kernel)), readable: Arc::new(readable) })
+    }
+
+    /// The same, where all devices belong to somebody else: see [`Memory::foreign_lan`].
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn adopted(vtep: IpAddr, mtu_max: u32) -> io::Result<Self> {
+        let memory = Self::new(vtep, mtu_max)?;
+        memory.lock().adopted = true;
+        Ok(memory)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kernel> {
+        // A test that failed elsewhere must not hide behind this one.
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- frames ----
+
+    /// A frame comes out of a pod: where does it go? The bridge learns its source first.
+    pub fn frame(&self, vni: Vni, port: &PortId, source: MacAddr, destination: MacAddr) -> Vec<Egress> {
+        let mut kernel = self.lock();
+        let Some(lan) = kernel.lans.get_mut(&vni).filter(|lan| lan.ports.contains_key(port)) else {
+            return Vec::new();
+        };
+        let learned = lan.learn(port, source);
+        let egress = lan.forward(port, destination);
+        learned.into_iter().for_each(|observation| kernel.observe(observation));
+        egress
+    }
+
+    /// A frame comes out of a tunnel: which ports get it? Nothing is learned from it.
+    pub fn receive(&self, vni: Vni, destination: MacAddr) -> Vec<PortId> {
+        self.lock().lans.get(&vni).map(|lan| lan.deliver(destination)).unwrap_or_default()
+    }
+
+    /// A MAC behind a local port ages out.
+    pub fn age(&self, vni: Vni, mac: MacAddr) {
+        let mut kernel = self.lock();
+        if let Some(port) = kernel.lans.get_mut(&vni).and_then(|lan| lan.forget_local(mac)) {
+            kernel.observe(Observation::LocalMacGone { vni, mac, port });
+        }
+    }
+
+    /// A pod dies with its port.
+    pub fn kill(&self, port: &PortId) {
+        let mut kernel = self.lock();
+        let found = kernel.lans.iter_mut().find_map(|(&vni, lan)| Some((vni, lan.remove_port(port)?)));
+        let Some((vni, macs)) = found else { return };
+        for mac in macs {
+            kernel.observe(Observation::LocalMacGone { vni, mac, port: port.clone() });
+        }
+        kernel.observe(Observation::PortGone { vni, port: port.clone() });
+    }
+
+    // ---- misbehaviour ----
+
+    /// The next `times` writes of a key fail with "out of memory", the first half of a pair of rows done.
+    pub fn fail(&self, key: Key, times: u32) {
+        self.lock().failures.insert(key, times);
+    }
+
+    /// The next `times` snapshots fail.
+    pub fn fail_snapshots(&self, times: u32) {
+        self.lock().snapshot_failures = times;
+    }
+
+    /// Notifications get lost without a word, until told otherwise.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.lock().deaf = deaf;
+    }
+
+    /// What waits is lost, and an overrun is told.
+    pub fn overrun(&self) {
+        let mut kernel = self.lock();
+        kernel.pending.clear();
+        kernel.tell(Observation::Overrun);
+    }
+
+    /// Somebody else removes a row, or a tunnel.
+    pub fn foreign_remove(&self, key: Key) {
+        self.lock().foreign(key, None);
+    }
+
+    /// Somebody else writes a row.
+    pub fn foreign_write(&self, key: Key, desired: Desired) {
+        self.lock().foreign(key, Some(desired));
+    }
+
+    /// An administrator pins a MAC to a local port.
+    pub fn pin(&self, vni: Vni, mac: MacAddr, port: &PortId) {
+        let mut kernel = self.lock();
+        let lan = kernel.lans.get_mut(&vni).filter(|lan| lan.ports.contains_key(port));
+        let observation = lan.and_then(|lan| lan.write_local(mac, port.clone(), true));
+        observation.into_iter().for_each(|observation| kernel.observe(observation));
+    }
+
+    /// Somebody else makes a LAN with these ports (adopted kernels).
+    pub fn foreign_lan(&self, vni: Vni, ports: &[PortId]) {
+        let mut kernel = self.lock();
+        let mtu = kernel.mtu_max;
+        let mut lan = Lan::new(vni, String::new());
+        lan.tunnel = Some(Tunnel::default());
+        lan.ports.extend(ports.iter().map(|port| (port.clone(), mtu)));
+        kernel.lans.insert(vni, lan);
+        kernel.observe(Observation::LanAppeared { vni });
+    }
+
+    /// Somebody else removes a LAN (adopted kernels).
+    pub fn foreign_lan_gone(&self, vni: Vni) {
+        let mut kernel = self.lock();
+        if kernel.lans.remove(&vni).is_some() {
+            kernel.observe(Observation::LanGone { vni });
+        }
+    }
+}
+
+impl Kernel {
+    fn observe(&mut self, observation: Observation) {
+        if self.deaf {
+            return;
+        }
+        if self.pending.len() >= PENDING_MAX {
+            self.pending.clear();
+            return self.tell(Observation::Overrun);
+        }
+        self.tell(observation);
+    }
+
+    fn tell(&mut self, observation: Observation) {
+        self.pending.push_back(observation);
+        // A full bell has rung already.
+        let _ = self.bell.write(&[1]);
+    }
+
+    /// Does what somebody else does, and tells where that changed something.
+    fn foreign(&mut self, key: Key, desired: Option<Desired>) {
+        let (Key::Tunnel(vni) | Key::Flood(vni, _) | Key::Mac(vni, _) | Key::Neighbor(vni, _)) = key;
+        let before = self.lans.get(&vni).map(|lan| lan.snapshot(0));
+        let change = Change { key, desired };
+        let changed = self.write(&change).is_ok() && before != self.lans.get(&vni).map(|lan| lan.snapshot(0));
+        match (changed, key, desired) {
+            (true, Key::Tunnel(vni), None) => self.observe(Observation::TunnelGone { vni }),
+            (false, _, _) | (_, Key::Tunnel(_), _) => {}
+            _ => self.observe(Observation::RowDisturbed { key }),
+        }
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), ChangeError> {
+        let Some(left) = self.failures.get_mut(&change.key).filter(|left| **left > 0) else {
+            return self.write(change);
+        };
+        *left -= 1;
+        if let (Key::Mac(vni, mac), Some(Desired::RemoteMac { vtep, .. })) = (change.key, change.desired)
+            && let Some(tunnel) = self.lans.get_mut(&vni).and_then(|lan| lan.tunnel.as_mut())
+        {
+            tunnel.rows.insert(mac, vtep);
+        }
+        Err(ChangeError::Kernel { action: "writing a row", cause: KernelError::new(libc::ENOMEM) })
+    }
+
+    fn write(&mut self, change: &Change) -> Result<(), ChangeError> {
+        let key = change.key;
+        match (key, change.desired) {
+            (Key::Tunnel(vni), desired) => return self.write_tunnel(vni, desired),
+            (Key::Mac(_, mac), _) if !mac.is_unicast() => return Err(ChangeError::Invalid { key }),
+            (_, Some(Desired::RemoteMac { vtep, .. })) => self.check_family(vtep)?,
+            (Key::Flood(_, vtep), Some(_)) => self.check_family(vtep)?,
+            _ => {}
+        }
+        let (Key::Tunnel(vni) | Key::Flood(vni, _) | Key::Mac(vni, _) | Key::Neighbor(vni, _)) = key;
+        let lan = self.lans.get_mut(&vni).filter(|lan| lan.tunnel.is_some());
+        let Some((lan, mut tunnel)) = lan.and_then(|lan| lan.tunnel.take().map(|tunnel| (lan, tunnel))) else {
+            return if change.desired.is_some() { Err(ChangeError::NoTunnel { vni }) } else { Ok(()) };
+        };
+        let result = write_row(lan, &mut tunnel, change);
+        lan.tunnel = Some(tunnel);
+        result
+    }
+
+    fn write_tunnel(&mut self, vni: Vni, desired: Option<Desired>) -> Result<(), ChangeError> {
+        let adopted = self.adopted;
+        match (self.lans.get_mut(&vni), desired) {
+            (None, Some(_)) => Err(ChangeError::NoLan { vni }),
+            (Some(lan), Some(Desired::Tunnel)) => {
+                lan.tunnel.get_or_insert_default();
+                Ok(())
+            }
+            (_, Some(_)) => Err(ChangeError::Invalid { key: Key::Tunnel(vni) }),
+            (Some(lan), None) if !adopted => {
+                lan.remove_tunnel();
+                Ok(())
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
+    fn check_family(&self, vtep: IpAddr) -> Result<(), ChangeError> {
+        let local = self.vtep;
+        if vtep.is_ipv4() == local.is_ipv4() { Ok(()) } else { Err(ChangeError::AddressFamily { vtep, local }) }
+    }
+
+    fn attach(&mut self, request: AttachRequest) -> Result<Attached, AttachError> {
+        if self.adopted {
+            return Err(AttachError::Adopted);
+        }
+        let mtu = match request.mtu {
+            Some(wanted) if wanted > self.mtu_max => {
+                return Err(AttachError::Mtu { wanted, most: self.mtu_max });
+            }
+            wanted => wanted.unwrap_or(self.mtu_max),
+        };
+        if self.lans.values().any(|lan| lan.ports.contains_key(&request.port)) {
+            return Err(AttachError::Exists { port: request.port });
+        }
+        let mac = request.mac.unwrap_or_else(|| {
+            let [.., a, b, c, d, e] = fnv1a(request.port.as_str().as_bytes()).to_be_bytes();
+            MacAddr([2, a, b, c, d, e])
+        });
+        let lan = self.lans.entry(request.vni).or_insert_with(|| Lan::new(request.vni, String::new()));
+        lan.name = request.lan;
+        let host_interface = request.port.device_name();
+        lan.ports.insert(request.port, mtu);
+        Ok(Attached { mac, mtu, host_interface, host_index: 0 })
+    }
+}
+
+fn write_row(lan: &mut Lan, tunnel: &mut Tunnel, change: &Change) -> Result<(), ChangeError> {
+    match (change.key, change.desired) {
+        (Key::Mac(_, mac), Some(Desired::RemoteMac { vtep, sticky })) => {
+            tunnel.rows.insert(mac, vtep);
+            lan.write_bridge_row(mac, if sticky { BridgeRow::Sticky } else { BridgeRow::External });
+        }
+        (Key::Mac(_, mac), None) => {
+            tunnel.rows.remove(&mac);
+            lan.remove_bridge_row(mac);
+        }
+        (Key::Flood(_, vtep), Some(Desired::Flood)) => _ = tunnel.flood.insert(vtep),
+        (Key::Flood(_, vtep), None) => _ = tunnel.flood.remove(&vtep),
+        (Key::Neighbor(_, ip), Some(Desired::Neighbor { mac })) => _ = lan.neighbors.insert(ip, mac),
+        (Key::Neighbor(_, ip), None) => _ = lan.neighbors.remove(&ip),
+        (key, _) => return Err(ChangeError::Invalid { key }),
+    }
+    Ok(())
+}
+
+impl Dataplane for Memory {
+    fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        let mut kernel = self.lock();
+        if let Some(left) = kernel.snapshot_failures.checked_sub(1) {
+            kernel.snapshot_failures = left;
+            return Err(Error::Unsteady);
+        }
+        kernel.pending.clear();
+        let lans = kernel.lans.iter().map(|(&vni, lan)| (vni, lan.snapshot(kernel.mtu_max))).collect();
+        Ok(Snapshot { lans, adopted: kernel.adopted })
+    }
+
+    fn apply(&mut self, batch: &[Change]) -> Vec<Result<(), ChangeError>> {
+        let mut kernel = self.lock();
+        let (now, beyond) = batch.split_at(batch.len().min(MAX_BATCH));
+        let done = now.iter().map(|change| kernel.change(change));
+        done.chain(beyond.iter().map(|_| Err(ChangeError::BatchTooLong))).collect()
+    }
+
+    fn attach(&mut self, request: AttachRequest) -> Result<Attached, AttachError> {
+        self.lock().attach(request)
+    }
+
+    fn detach(&mut self, ports: &[PortId]) -> Result<(), Error> {
+        let mut kernel = self.lock();
+        if !kernel.adopted {
+            for lan in kernel.lans.values_mut() {
+                ports.iter().for_each(|port| _ = lan.remove_port(port));
+            }
+            kernel.lans.retain(|_, lan| !lan.ports.is_empty());
+        }
+        Ok(())
+    }
+
+    fn poll_events(&mut self, timeout: Duration) -> Result<Vec<Observation>, Error> {
+        if !self.has_pending_events() && !timeout.is_zero() {
+            let wait = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+            // An interrupted wait is a short one.
+            let _ = poll(&mut [PollFd::new(self.readable.as_fd(), PollFlags::POLLIN)], wait);
+        }
+        let mut swallowed = [0; 256];
+        while matches!((&*self.readable).read(&mut swallowed), Ok(n) if n == swallowed.len()) {}
+        Ok(self.lock().pending.drain(..).collect())
+    }
+
+    fn event_fd(&self) -> BorrowedFd<'_> {
+        self.readable.as_fd()
+    }
+
+    fn has_pending_events(&self) -> bool {
+        !self.lock().pending.is_empty()
+    }
+}
