@@ -64,7 +64,8 @@ pub trait Dataplane {
     fn attach(&mut self, request: AttachRequest) -> Result<Attached, AttachError>;
 
     /// Removes ports, all devices of one call in one go; the last member of a LAN takes the bridge and the tunnel with
-    /// it. Done is done, also for ports that are already gone or never were.
+    /// it. Done is done, also for ports that are already gone or never were. The MACs that were known behind the ports
+    /// are then observed to be gone.
     ///
     /// # Errors
     /// The kernel refused; what is left is removed by the next try.

@@ -66,6 +66,8 @@ pub(super) struct Table {
     pub doomed: HashSet<u32>,
     /// Rows that looked disturbed, with what they were before; judged when all notifications are read.
     suspects: HashMap<(Vni, MacAddr), Option<RemoteRow>>,
+    /// The same for flood rows: whether they were there.
+    flood_suspects: HashMap<(Vni, IpAddr), bool>,
     pending: Vec<Observation>,
 }
 
@@ -86,6 +88,7 @@ impl Table {
             broken: BTreeSet::new(),
             doomed: HashSet::new(),
             suspects: HashMap::new(),
+            flood_suspects: HashMap::new(),
             pending: Vec::new(),
         }
     }
@@ -139,6 +142,7 @@ impl Table {
     pub fn clear_pending(&mut self) {
         self.pending.clear();
         self.suspects.clear();
+        self.flood_suspects.clear();
     }
 
     pub fn notified(&mut self, notification: Notification) {
@@ -156,6 +160,12 @@ impl Table {
             let Some(lan) = self.lans.get(&vni) else { continue };
             if lan.remote.get(&mac).copied() != before {
                 self.observe(Observation::RowDisturbed { key: Key::Mac(vni, mac) });
+            }
+        }
+        for ((vni, vtep), before) in std::mem::take(&mut self.flood_suspects) {
+            let Some(lan) = self.lans.get(&vni) else { continue };
+            if lan.flood.contains(&vtep) != before {
+                self.observe(Observation::RowDisturbed { key: Key::Flood(vni, vtep) });
             }
         }
     }
@@ -316,6 +326,9 @@ impl Table {
             lan.flood.clear();
             lan.remote.clear();
             lan.neighbors.clear();
+            // The rows went with the device: that says it all.
+            self.suspects.retain(|&(of, _), _| of != vni);
+            self.flood_suspects.retain(|&(of, _), _| of != vni);
             if self.ownership == Ownership::Ours && !self.doomed.contains(&old) {
                 self.observe(Observation::TunnelGone { vni });
             }
@@ -450,7 +463,7 @@ impl Table {
         let Some(lan) = self.lans.get_mut(&vni) else { return };
         if mac == MacAddr::ZERO {
             if lan.flood.insert(vtep) {
-                self.observe(Observation::RowDisturbed { key: Key::Flood(vni, vtep) });
+                self.flood_suspects.entry((vni, vtep)).or_insert(false);
             }
         } else if mac.is_unicast() {
             let before = lan.remote.get(&mac).copied();
@@ -484,7 +497,7 @@ impl Table {
         let Some(lan) = self.lans.get_mut(&vni) else { return };
         if mac == MacAddr::ZERO {
             if let Some(vtep) = row.destination.filter(|vtep| lan.flood.remove(vtep)) {
-                self.observe(Observation::RowDisturbed { key: Key::Flood(vni, vtep) });
+                self.flood_suspects.entry((vni, vtep)).or_insert(true);
             }
             return;
         }

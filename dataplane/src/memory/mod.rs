@@ -118,9 +118,10 @@ impl Memory {
     /// A pod dies with its port.
     pub fn kill(&self, port: &PortId) {
         let mut kernel = self.lock();
-        let found = kernel.lans.iter_mut().find_map(|(&vni, lan)| Some((vni, lan.remove_port(port)?)));
-        let Some((vni, macs)) = found else { return };
-        for mac in macs {
+        let Some(vni) = kernel.lans.iter().find_map(|(&vni, lan)| lan.ports.contains_key(port).then_some(vni)) else {
+            return;
+        };
+        for (vni, mac) in kernel.remove_port(port).into_iter().flatten() {
             kernel.observe(Observation::LocalMacGone { vni, mac, port: port.clone() });
         }
         kernel.observe(Observation::PortGone { vni, port: port.clone() });
@@ -204,6 +205,12 @@ impl Kernel {
         self.pending.push_back(observation);
         // A full bell has rung already.
         let _ = self.bell.write(&[1]);
+    }
+
+    /// Removes a port from its LAN; the MACs that were known behind it.
+    fn remove_port(&mut self, port: &PortId) -> Option<Vec<(Vni, MacAddr)>> {
+        let (vni, macs) = self.lans.iter_mut().find_map(|(&vni, lan)| Some((vni, lan.remove_port(port)?)))?;
+        Some(macs.into_iter().map(|mac| (vni, mac)).collect())
     }
 
     /// Does what somebody else does, and tells where that changed something.
@@ -342,12 +349,15 @@ impl Dataplane for Memory {
 
     fn detach(&mut self, ports: &[PortId]) -> Result<(), Error> {
         let mut kernel = self.lock();
-        if !kernel.adopted {
-            for lan in kernel.lans.values_mut() {
-                ports.iter().for_each(|port| _ = lan.remove_port(port));
-            }
-            kernel.lans.retain(|_, lan| !lan.ports.is_empty());
+        if kernel.adopted {
+            return Ok(());
         }
+        for port in ports {
+            for (vni, mac) in kernel.remove_port(port).into_iter().flatten() {
+                kernel.observe(Observation::LocalMacGone { vni, mac, port: port.clone() });
+            }
+        }
+        kernel.lans.retain(|_, lan| !lan.ports.is_empty());
         Ok(())
     }
 

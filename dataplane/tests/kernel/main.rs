@@ -4,3 +4,4 @@
 mod lans;
 mod rows;
 mod sandbox;
+mod twins;
