@@ -5,6 +5,7 @@
 
 mod attributes;
 mod control;
+mod corpus;
 mod evpn;
 mod fixtures;
 mod framing;

@@ -1,0 +1,11 @@
+//! What the fuzz targets share: how an input is cut up, and the oracles.
+//!
+//! A target is a file in `fuzz_targets/` that hands its input to a function here. To add one: write the function in a
+//! module of this crate, the file, its `[[bin]]` in `Cargo.toml`, and seeds in `corpus/<name>/`.
+//! `scripts/test` finds and runs all targets for a while each; by hand, from the project's root:
+//!
+//! ```text
+//! cargo +nightly fuzz run message_decode -- -max_total_time=60
+//! ```
+
+pub mod message;
