@@ -1,1 +1,424 @@
+//! Random histories against models that recompute everything: the table against a naive decision, and what each peer
+//! holds, from decoding what it was sent, against what the rules say it is to hold.
 
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::rib::newest_sequence;
+use crate::time::Duration;
+use crate::types::MacMobility;
+use crate::wire::attributes::AsSegment;
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::EVPN, AddressFamily::RT_CONSTRAIN];
+
+/// Number, class, and whether RT-constrain is negotiated.
+const PEERS: [(u8, PeerClass, bool); 7] = [
+    (2, PeerClass::Client, true),
+    (4, PeerClass::Client, true),
+    (5, PeerClass::Client, true),
+    (6, PeerClass::Client, false),
+    (8, PeerClass::NonClient, true),
+    (10, PeerClass::NonClient, false),
+    (12, PeerClass::External, true),
+];
+
+/// What differs between the attributes of two announcements.
+#[derive(Clone, Debug)]
+struct Flavour {
+    vni: u32,
+    sequence: u32,
+    sticky: bool,
+    local_pref: u32,
+    med: Option<u32>,
+    neighbour: Option<u32>,
+    long: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Announce { peer: usize, origin: u8, macs: Vec<u8>, label: u32, flavour: Flavour },
+    Withdraw { peer: usize, origin: u8, macs: Vec<u8> },
+    Ask { peer: usize, membership: RtMembership },
+    Decline { peer: usize, membership: RtMembership },
+    Up(usize),
+    Down { peer: usize, keep: bool },
+    EndOfRib { peer: usize, family: AddressFamily },
+    Refresh(usize),
+    Flush,
+    Read { peer: usize, octets: usize },
+}
+
+fn flavour() -> impl Strategy<Value = Flavour> {
+    let sequence = prop_oneof![3 => Just(0), 1 => Just(1), 1 => Just(0x6000_0000), 1 => Just(0xc000_0000_u32)];
+    let med = prop_oneof![3 => Just(None), 1 => (0..3_u32).prop_map(Some)];
+    let neighbour = prop_oneof![3 => Just(None), 1 => (1..3_u32).prop_map(Some)];
+    (0..4_u32, sequence, any::<bool>(), prop_oneof![4 => Just(100), 1 => Just(200)], med, neighbour, 0..20_u8).prop_map(
+        |(vni, sequence, sticky, local_pref, med, neighbour, long)| Flavour {
+            vni,
+            sequence,
+            sticky: sticky && sequence == 1,
+            local_pref,
+            med,
+            neighbour,
+            long: long == 0,
+        },
+    )
+}
+
+fn membership_of() -> impl Strategy<Value = RtMembership> {
+    prop_oneof![
+        4 => (1..4_u32).prop_map(membership),
+        1 => (1..4_u32).prop_map(|number| RtMembership::Target {
+            origin: Asn(7),
+            target: RouteTarget::auto_rfc8365(Asn(7), vni(number)),
+        }),
+        1 => Just(RtMembership::Default),
+        1 => Just(RtMembership::Prefix { origin: ASN, target: [0, 2, 0, 0, 0, 0, 0, 0], bits: 16 }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let peer = || 0..PEERS.len();
+    // Few origins: peers compete for the same keys.
+    let routes = || (1..3_u8, vec(0..12_u8, 1..6));
+    prop_oneof![
+        8 => (peer(), routes(), 1..3_u32, flavour()).prop_map(|(peer, (origin, macs), label, flavour)| {
+            Step::Announce { peer, origin, macs, label, flavour }
+        }),
+        4 => (peer(), routes()).prop_map(|(peer, (origin, macs))| Step::Withdraw { peer, origin, macs }),
+        3 => (peer(), membership_of()).prop_map(|(peer, membership)| Step::Ask { peer, membership }),
+        2 => (peer(), membership_of()).prop_map(|(peer, membership)| Step::Decline { peer, membership }),
+        2 => peer().prop_map(Step::Up),
+        1 => (peer(), any::<bool>()).prop_map(|(peer, keep)| Step::Down { peer, keep }),
+        1 => (peer(), prop::sample::select(&FAMILIES[..])).prop_map(|(peer, family)| Step::EndOfRib { peer, family }),
+        1 => peer().prop_map(Step::Refresh),
+        6 => Just(Step::Flush),
+        6 => (peer(), 1..3000_usize).prop_map(|(peer, octets)| Step::Read { peer, octets }),
+    ]
+}
+
+/// A path in the model.
+#[derive(Clone, Debug)]
+struct Path {
+    payload: EvpnPayload,
+    attributes: PathAttributes,
+    stale: bool,
+}
+
+/// The naive model: all paths, and what each peer was sent.
+struct Model {
+    rib: Rib,
+    paths: BTreeMap<EvpnKey, BTreeMap<u32, Path>>,
+    memberships: BTreeMap<u32, BTreeMap<RtMembership, bool>>,
+    views: BTreeMap<u32, View>,
+}
+
+fn class(peer: u32) -> (PeerClass, bool) {
+    let found = PEERS.iter().find(|(number, ..)| u32::from(*number) == peer).unwrap();
+    (found.1, found.2)
+}
+
+impl Model {
+    fn new(role: Role) -> Self {
+        let mut config = RibConfig::new(role, ASN, RouterId(1), address(1));
+        config.log_limit_octets = 1_500;
+        let mut rib = Rib::new(config, NOW);
+        rib.set_expected_peers([]);
+        rib.local_ready();
+        let mut model = Self { rib, paths: BTreeMap::new(), memberships: BTreeMap::new(), views: BTreeMap::new() };
+        (0..PEERS.len()).for_each(|peer| model.up(peer));
+        model
+    }
+
+    fn up(&mut self, index: usize) {
+        let (number, class, constrained) = PEERS[index];
+        let peer = u32::from(number);
+        if !self.views.contains_key(&peer) {
+            self.rib.peer_up(PeerId(peer), info(number, class, constrained), NOW);
+            self.views.insert(peer, View::default());
+        }
+    }
+
+    fn down(&mut self, peer: u32, keep: bool) {
+        if self.views.remove(&peer).is_none() {
+            return;
+        }
+        let keep_families: &[AddressFamily] = if keep { &FAMILIES } else { &[] };
+        self.rib.peer_down(PeerId(peer), keep_families, Duration::from_secs(100), NOW);
+        self.sweep(peer, AddressFamily::EVPN, keep);
+        self.sweep(peer, AddressFamily::RT_CONSTRAIN, keep);
+        for path in self.paths.values_mut().filter_map(|paths| paths.get_mut(&peer)) {
+            path.stale = true;
+        }
+        self.memberships.entry(peer).or_default().values_mut().for_each(|stale| *stale = true);
+    }
+
+    /// Drops stale routes, or all.
+    fn sweep(&mut self, peer: u32, family: AddressFamily, stale_only: bool) {
+        if family == AddressFamily::EVPN {
+            for paths in self.paths.values_mut() {
+                paths.retain(|other, path| *other != peer || (stale_only && !path.stale));
+            }
+        } else {
+            self.memberships.entry(peer).or_default().retain(|_, stale| stale_only && !*stale);
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Up(index) => self.up(index),
+            Step::Down { peer, keep } => self.down(u32::from(PEERS[peer].0), keep),
+            Step::Flush => self.rib.flush(),
+            Step::Announce { peer, .. }
+            | Step::Withdraw { peer, .. }
+            | Step::Ask { peer, .. }
+            | Step::Decline { peer, .. }
+            | Step::EndOfRib { peer, .. }
+            | Step::Refresh(peer)
+            | Step::Read { peer, .. } => {
+                let number = u32::from(PEERS[peer].0);
+                if self.views.contains_key(&number) {
+                    self.apply_up(number, step);
+                }
+            }
+        }
+    }
+
+    fn apply_up(&mut self, peer: u32, step: Step) {
+        let id = PeerId(peer);
+        match step {
+            Step::Announce { origin, macs, label, flavour, .. } => self.announce(peer, origin, &macs, label, &flavour),
+            Step::Withdraw { origin, macs, .. } => {
+                let routes: Vec<_> = macs.iter().map(|mac| mac_route(origin, 1, *mac)).collect();
+                self.rib.update(id, withdraw(&routes), NOW);
+                for route in routes {
+                    self.paths.entry(route.key).or_default().remove(&peer);
+                }
+            }
+            Step::Ask { membership, .. } => {
+                if self.rib.update(id, ask(membership), NOW).ignored == 0 {
+                    self.memberships.entry(peer).or_default().insert(membership, false);
+                }
+            }
+            Step::Decline { membership, .. } => {
+                self.rib.update(id, decline(membership), NOW);
+                self.memberships.entry(peer).or_default().remove(&membership);
+            }
+            Step::EndOfRib { family, .. } => {
+                self.rib.update(id, end_of_rib(family), NOW);
+                self.sweep(peer, family, true);
+            }
+            Step::Refresh(_) => {
+                let refresh = RouteRefresh { family: AddressFamily::EVPN, kind: RefreshKind::Request };
+                self.rib.route_refresh(id, refresh, NOW);
+            }
+            Step::Read { octets, .. } => {
+                self.views.get_mut(&peer).unwrap().read(&mut self.rib, id, octets);
+            }
+            Step::Up(_) | Step::Down { .. } | Step::Flush => unreachable!(),
+        }
+    }
+
+    fn announce(&mut self, peer: u32, origin: u8, macs: &[u8], label: u32, flavour: &Flavour) {
+        let payload = EvpnPayload::MacIp { esi: EthernetSegmentId::default(), label: vni(label).into(), label2: None };
+        let attributes = flavoured(peer, flavour);
+        let routes: Vec<_> =
+            macs.iter().map(|mac| Route { key: mac_route(origin, 1, *mac).key, payload: payload.clone() }).collect();
+        self.rib.update(PeerId(peer), announce(routes.clone(), attributes.clone()), NOW);
+        for route in routes {
+            let path = Path { payload: payload.clone(), attributes: attributes.clone(), stale: false };
+            self.paths.entry(route.key).or_default().insert(peer, path);
+        }
+    }
+
+    /// The best path of a key, computed step by step from all of them.
+    fn best(&self, key: &EvpnKey) -> Option<u32> {
+        let paths = self.paths.get(key)?;
+        let mut left: Vec<(u32, &Path)> = paths.iter().map(|(peer, path)| (*peer, path)).collect();
+        keep_lowest(&mut left, |(_, path)| path.stale);
+        keep_lowest(&mut left, |(_, path)| !path.attributes.mac_mobility().sticky);
+        let newest = newest_sequence(left.iter().map(|(_, path)| path.attributes.mac_mobility().sequence));
+        left.retain(|(_, path)| Some(path.attributes.mac_mobility().sequence) == newest);
+        keep_lowest(&mut left, |(_, path)| path.attributes.next_hop);
+        let local_pref = |peer: u32, path: &Path| match class(peer).0 {
+            PeerClass::External => 100,
+            _ => path.attributes.local_pref.unwrap_or(100),
+        };
+        keep_lowest(&mut left, |(peer, path)| core::cmp::Reverse(local_pref(*peer, path)));
+        keep_lowest(&mut left, |(_, path)| path.attributes.as_path.len());
+        keep_lowest(&mut left, |(_, path)| path.attributes.origin);
+        let med = |path: &Path| (path.attributes.as_path.first(), path.attributes.med.unwrap_or(0));
+        let all: Vec<_> = left.iter().map(|(_, path)| med(path)).collect();
+        left.retain(|(_, path)| !all.iter().any(|(asn, other)| *asn == med(path).0 && *other < med(path).1));
+        keep_lowest(&mut left, |(peer, _)| class(*peer).0 != PeerClass::External);
+        // Router ids and addresses of these peers rise with their numbers.
+        left.first().map(|(peer, _)| *peer)
+    }
+
+    fn wants(&self, peer: u32, attributes: &PathAttributes) -> bool {
+        let asked = self.memberships.get(&peer);
+        !class(peer).1
+            || asked.into_iter().flatten().any(|(membership, _)| match membership {
+                RtMembership::Default => true,
+                RtMembership::Target { target, .. } => attributes.route_targets().any(|rt| rt.vni() == target.vni()),
+                RtMembership::Prefix { .. } => attributes.route_targets().next().is_some(),
+            })
+    }
+
+    /// What a peer is to hold.
+    fn expected(&self, peer: u32) -> BTreeMap<EvpnKey, (EvpnPayload, PathAttributes)> {
+        let mut expected = BTreeMap::new();
+        for key in self.paths.keys() {
+            let Some(source) = self.best(key).filter(|source| *source != peer) else { continue };
+            let path = &self.paths[key][&source];
+            let extended = peer.is_multiple_of(2);
+            let too_long = path.attributes.large_communities.len() > 100 && !extended;
+            let split = class(source).0 == PeerClass::NonClient && class(peer).0 == PeerClass::NonClient;
+            if !split && !too_long && self.wants(peer, &path.attributes) {
+                expected.insert(key.clone(), (path.payload.clone(), as_sent(path, source, peer)));
+            }
+        }
+        expected
+    }
+
+    fn check_table(&self) {
+        let mut held: BTreeMap<(EvpnKey, u32), bool> = BTreeMap::new();
+        for route in self.rib.routes() {
+            held.insert((route.key.clone(), route.peer.0), route.best);
+        }
+        let mut expected = BTreeMap::new();
+        for (key, paths) in &self.paths {
+            let best = self.best(key);
+            expected.extend(paths.keys().map(|peer| ((key.clone(), *peer), best == Some(*peer))));
+        }
+        assert_eq!(held, expected);
+    }
+
+    /// Everybody reads everything.
+    fn settle(&mut self) {
+        self.rib.flush();
+        let mut views = core::mem::take(&mut self.views);
+        for (peer, view) in &mut views {
+            view.drain(&mut self.rib, PeerId(*peer));
+        }
+        self.views = views;
+    }
+
+    fn check_views(&self) {
+        for (peer, view) in &self.views {
+            let expected = self.expected(*peer);
+            assert_eq!(view.routes, expected, "peer {peer}");
+            if peer.is_multiple_of(2) {
+                assert_eq!(self.rib.advertised(PeerId(*peer)), expected.len());
+            }
+        }
+    }
+}
+
+fn keep_lowest<T, K: Ord>(left: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    if let Some(lowest) = left.iter().map(&key).min() {
+        left.retain(|item| key(item) == lowest);
+    }
+}
+
+fn flavoured(peer: u32, flavour: &Flavour) -> PathAttributes {
+    let mut attributes = PathAttributes::new(address(u8::try_from(peer).unwrap() % 4 + 1));
+    if flavour.vni > 0 {
+        attributes.extended_communities.push(RouteTarget::auto(ASN, vni(flavour.vni)).community());
+    }
+    let mobility = MacMobility { sticky: flavour.sticky, sequence: flavour.sequence };
+    attributes.extended_communities.push(ExtendedCommunity::mac_mobility(mobility));
+    (attributes.local_pref, attributes.med) = (Some(flavour.local_pref), flavour.med);
+    if let Some(neighbour) = flavour.neighbour {
+        attributes.as_path.segments.push(AsSegment(vec![Asn(neighbour)]));
+    }
+    if flavour.long {
+        attributes.large_communities = (0..400).map(|number| [1, 2, number]).collect();
+    }
+    attributes
+}
+
+fn as_sent(path: &Path, source: u32, peer: u32) -> PathAttributes {
+    let mut attributes = path.attributes.clone();
+    let external = class(source).0 == PeerClass::External;
+    if class(peer).0 == PeerClass::External {
+        if !attributes.as_path.is_empty() {
+            attributes.med = None;
+        }
+        attributes.local_pref = None;
+        match attributes.as_path.segments.first_mut() {
+            Some(first) => first.0.insert(0, ASN),
+            None => attributes.as_path.segments.push(AsSegment(vec![ASN])),
+        }
+    } else if !external {
+        attributes.originator_id = Some(RouterId(0x0a00_0000 + source));
+        attributes.cluster_list.insert(0, 99);
+    }
+    attributes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_peer_holds_exactly_what_the_rules_say(steps in vec(step(), 1..120)) {
+        let mut model = Model::new(Role::Reflector { cluster_id: Some(99) });
+        for step in steps {
+            let flushed = matches!(step, Step::Flush);
+            model.apply(step);
+            if flushed {
+                model.check_table();
+            }
+        }
+        model.settle();
+        model.check_table();
+        model.check_views();
+        // After all timers, stale routes are gone, and each peer has had one end-of-RIB per family.
+        for (peer, ..) in PEERS {
+            let peer = u32::from(peer);
+            model.sweep(peer, AddressFamily::EVPN, true);
+            model.sweep(peer, AddressFamily::RT_CONSTRAIN, true);
+        }
+        model.rib.handle_timeout(Instant::from_secs(1000));
+        model.settle();
+        model.check_table();
+        model.check_views();
+        for (peer, view) in &model.views {
+            let evpn = view.end_of_ribs.iter().filter(|family| **family == AddressFamily::EVPN).count();
+            prop_assert_eq!(evpn, 1, "peer {}", peer);
+        }
+        // When all have left, nothing remains.
+        for (peer, ..) in PEERS {
+            model.rib.peer_removed(PeerId(u32::from(peer)));
+        }
+        model.rib.flush();
+        let stats = model.rib.stats();
+        prop_assert_eq!(stats.destinations + stats.paths + stats.dead_destinations, 0);
+        prop_assert_eq!(stats.attribute_sets + stats.target_sets + stats.log_octets, 0);
+    }
+
+    #[test]
+    fn a_workers_changes_add_up_to_its_best_routes(steps in vec(step(), 1..80)) {
+        let mut model = Model::new(Role::Worker);
+        let mut known = BTreeMap::new();
+        for step in steps {
+            let flushed = matches!(step, Step::Flush);
+            model.apply(step);
+            if flushed {
+                for change in model.rib.drain_changes() {
+                    match change.best {
+                        Some(best) => known.insert(change.key, (best.peer.0, best.payload, (*best.attributes).clone())),
+                        None => known.remove(&change.key),
+                    };
+                }
+                let expected: BTreeMap<_, _> = model.rib.routes().filter(|route| route.best).map(|route| {
+                    (route.key.clone(), (route.peer.0, route.payload.clone(), PathAttributes::clone(route.attributes)))
+                }).collect();
+                prop_assert_eq!(&known, &expected);
+            }
+        }
+    }
+}

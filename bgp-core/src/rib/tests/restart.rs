@@ -273,3 +273,31 @@ fn a_disabled_family_is_emptied_and_ignored() {
     assert_eq!(rib.stats().paths, 0);
     assert_eq!(rib.update(A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)), NOW).ignored, 1);
 }
+
+#[test]
+fn what_becomes_pending_behind_the_sweep_still_goes_before_end_of_rib() {
+    let mut rib = reflector();
+    rib.set_expected_peers([]);
+    rib.peer_up(A, info(2, PeerClass::Client, false), NOW);
+    rib.peer_up(B, info(4, PeerClass::Client, true), NOW);
+    apply(&mut rib, A, announce((0..50).map(|mac| mac_route(2, 20, mac)).collect(), attributes(2, 20)));
+    for part in 0..8_u32 {
+        let mut distinct = attributes(2, 10);
+        distinct.med = Some(part);
+        let routes = (0..250).map(|mac| mac_route(2, 100 + part, mac)).collect();
+        apply(&mut rib, A, announce(routes, distinct));
+    }
+    rib.flush();
+    let mut view = View::default();
+    apply(&mut rib, B, ask(membership(10)));
+    while view.routes.len() < 1_500 {
+        assert!(view.read(&mut rib, B, 1));
+    }
+    apply(&mut rib, B, ask(membership(20)));
+    apply(&mut rib, B, end_of_rib(RTC));
+    rib.flush();
+    while !view.end_of_ribs.contains(&EVPN) {
+        assert!(view.read(&mut rib, B, 1));
+    }
+    assert_eq!(view.routes.len(), 2_050);
+}
