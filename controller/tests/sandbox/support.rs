@@ -1,12 +1,15 @@
 //! Running a check as root and in a user namespace, and looking into devices.
 
 use std::error::Error;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use controller::sandbox::{Device, DeviceSpec, ExitStatus, SpawnRequest, Stdio};
+use controller::sandbox::{Device, DeviceSpec, ExitStatus, Progress, SpawnRequest, StartReport, Stdio};
 
 /// What a check gives.
 pub type TestResult = Result<(), Box<dyn Error>>;
@@ -14,26 +17,36 @@ pub type TestResult = Result<(), Box<dyn Error>>;
 /// An id without any right on this machine.
 const NOBODY: &str = "65533";
 
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Fails the test with the error's own words.
-pub fn unwrap(result: TestResult) {
+pub fn check(result: TestResult) {
     if let Err(error) = result {
         panic!("{error}");
     }
 }
 
+/// Whether ids are the host's.
+pub fn is_real_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    nix::unistd::Uid::effective().is_root() && map.contains("4294967295")
+}
+
 /// Runs a check as real root where we are that, else in a user namespace.
-pub fn as_root(name: &str, check: fn() -> TestResult) {
-    if nix::unistd::Uid::effective().is_root() {
-        unwrap(check());
+pub fn as_root(module: &str, name: &str, body: fn() -> TestResult) {
+    if is_real_root() {
+        check(body());
     } else {
-        as_user(name);
+        as_user(&module.replace("as_root", "as_user"), name);
     }
 }
 
-/// Runs a check again in a user namespace of a single id, as the process 1
-/// of a PID namespace: as the local mode does.
-pub fn as_user(name: &str) {
-    let test_program = std::env::current_exe().expect("the test program has a path");
+/// Runs a check again in a user namespace of a single id, as the process 1 of
+/// a PID namespace would.
+pub fn as_user(module: &str, name: &str) {
+    let program = std::env::current_exe().expect("the test program has a path");
+    let module = module.split_once("::").expect("a module of the crate").1;
     let mut command = if nix::unistd::Uid::effective().is_root() {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "unshare"]);
@@ -43,12 +56,12 @@ pub fn as_user(name: &str) {
     };
     let output = command
         .args(["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"])
-        .arg(test_program)
-        .args(["--ignored", "--exact", "--nocapture", "--test-threads", "1", &format!("inside::{name}")])
+        .arg(program)
+        .args(["--ignored", "--exact", "--nocapture", "--test-threads", "1"])
+        .arg(format!("{}::{name}", module.replace("as_user", "inside")))
         .output()
         .expect("setpriv and unshare of util-linux are there");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{text}");
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{text}");
     assert!(text.contains("1 passed"), "{text}");
 }
@@ -66,7 +79,7 @@ pub fn shell(line: &str) -> Vec<String> {
 }
 
 /// Runs a command and gives how it ended and what it wrote.
-pub fn output_of(device: &Device, argv: &[String]) -> Result<(ExitStatus, String), Box<dyn Error>> {
+pub fn run(device: &Device, argv: &[String]) -> Result<(ExitStatus, String), Box<dyn Error>> {
     let (mut reader, writer) = std::io::pipe()?;
     let null = File::open("/dev/null")?;
     let mut process = device.spawn(SpawnRequest {
@@ -77,4 +90,78 @@ pub fn output_of(device: &Device, argv: &[String]) -> Result<(ExitStatus, String
     let mut text = Vec::new();
     reader.read_to_end(&mut text)?;
     Ok((process.wait()?, String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// What a command line of the shell writes, without blanks around it.
+pub fn output(device: &Device, line: &str) -> Result<String, Box<dyn Error>> {
+    let (_, text) = run(device, &shell(line))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Starts a device to the end.
+pub fn start(device: &Device) -> Result<StartReport, Box<dyn Error>> {
+    Ok(device.start(&mut |_: Progress<'_>| ControlFlow::Continue(()))?)
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> TestResult {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        if Instant::now() > deadline {
+            return Err(format!("never came true: {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// A directory on the host, removed at the end.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes one.
+    pub fn new() -> Result<Self, Box<dyn Error>> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        // Inside a PID namespace ids are alike in all runs.
+        let unique = format!(
+            "megalos-sandbox-{}-{}-{}",
+            fs::read_link("/proc/self/ns/pid")?.display().to_string().replace([':', '[', ']'], ""),
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(unique);
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file below, with its directories; gives its path.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> Result<PathBuf, Box<dyn Error>> {
+        let path = self.0.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, contents)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Fails unless both are equal, showing both.
+pub fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(left: T, right: U) -> TestResult {
+    if left == right { Ok(()) } else { Err(format!("{left:?} is not {right:?}").into()) }
+}
+
+/// Fails unless a text contains another.
+pub fn contains(text: &str, part: &str) -> TestResult {
+    if text.contains(part) { Ok(()) } else { Err(format!("{part:?} is not in {text:?}").into()) }
 }
