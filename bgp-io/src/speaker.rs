@@ -307,7 +307,7 @@ impl Speaker {
         }
         let Some(peer) = self.slot(id) else { return };
         peer.session = None;
-        let why = format!("{:?}", reason.cause);
+        let why = reason.cause.to_string();
         tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = ?reason.keeps, "session down");
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, reason.restart_time, now);

@@ -141,7 +141,10 @@ impl Reflector {
                 self.speaker.set_peer(neighbor).map_err(|error| error.to_string())?;
             }
         }
-        self.speaker.rib.set_expected_peers(expected);
+        // Who may come by itself cannot be told; then the whole hold passes before our end-of-RIB.
+        if self.settings.accept.is_empty() {
+            self.speaker.rib.set_expected_peers(expected);
+        }
         Ok(())
     }
 
