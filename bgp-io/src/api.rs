@@ -5,11 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use bgp_core::session::{DownReason, Negotiated, PeerConfig, State};
 use bgp_core::types::PeerId;
 use bgp_core::wire::{RouteRefresh, Update};
-use bytes::Bytes;
-use ipnet::IpNet;
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+
+use crate::mailbox::Accepted;
 
 /// One established session of a peer; a peer's next session has another number.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -37,7 +35,7 @@ pub struct PeerSpec {
 pub struct Incoming {
     /// Where it comes from.
     pub from: SocketAddr,
-    pub(crate) stream: TcpStream,
+    pub(crate) accepted: Accepted,
 }
 
 /// What happens on sessions. Events of one session come in order, between its `Established` and its `Down`.
@@ -121,64 +119,4 @@ pub enum IoError {
         /// What the system said.
         source: std::io::Error,
     },
-}
-
-/// The handle to all sessions. Dropping it ends them without a word, as a crash would.
-#[derive(Debug)]
-pub struct Io {}
-
-impl Io {
-    /// Listens on every address of `listen` (none: only dials). Events come out of the receiver, at most `capacity`
-    /// waiting.
-    ///
-    /// # Errors
-    ///
-    /// If a socket cannot be had.
-    pub async fn start(_listen: &[SocketAddr], _capacity: usize) -> Result<(Self, mpsc::Receiver<Event>), IoError> {
-        let (_send, receive) = mpsc::channel(1);
-        Ok((Self {}, receive))
-    }
-
-    /// Whom the listener lets in beside the peers, each prefix with its TCP-MD5 key and GTSM; everybody else is closed at
-    /// once and counted. Replaces what was said before.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses a key.
-    pub fn accept(&mut self, _prefixes: &[(IpNet, Option<String>, bool)]) -> Result<(), IoError> {
-        Ok(())
-    }
-
-    /// Adds a peer, or changes one: nothing happens if the spec is the same; settings that take no negotiation change in
-    /// place; others end the session with Cease 6/6 and start it anew.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses the key.
-    pub fn set_peer(&mut self, _peer: PeerId, _spec: PeerSpec) -> Result<(), IoError> {
-        Ok(())
-    }
-
-    /// Gives a connection to a peer that was just added.
-    pub fn deliver(&mut self, _peer: PeerId, _incoming: Incoming) {}
-
-    /// Ends the session, forgets the peer; its `Down` still comes if a session was up.
-    pub fn remove_peer(&mut self, _peer: PeerId) {}
-
-    /// Ends the session with `reason`; the peer stays and comes back by itself where the reason allows it.
-    pub fn stop(&mut self, _peer: PeerId, _reason: bgp_core::session::StopReason) {}
-
-    /// Hands over the next batch: whole messages, in order, shared with other peers. At most one batch may be under way;
-    /// another is refused by the return value `false`, as is a batch for a session that is over.
-    pub fn send(&mut self, _peer: PeerId, _session: SessionId, _batch: Vec<Bytes>) -> bool {
-        false
-    }
-
-    /// Connections refused because their address is neither a peer's nor accepted.
-    pub fn refused_connections(&self) -> u64 {
-        0
-    }
-
-    /// Ends all sessions with `reason` and waits, two seconds at most, until what was queued has left.
-    pub async fn shutdown(self, _reason: bgp_core::session::StopReason) {}
 }

@@ -12,12 +12,24 @@
 //! Writing is pulled: the owner hands a peer one batch of encoded messages and the next one after
 //! [`Event::WriterReady`], so that what waits for a slow peer stays in the RIB, where newer state replaces older. Reading
 //! stops while the event channel is full.
-
 //!
 //! [`Speaker`] joins such sessions with a RIB: what a reflector and a worker have in common.
+#![deny(unsafe_code)]
+#![warn(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod api;
+mod clock;
+mod connection;
+mod dial;
+mod io;
+mod listener;
+mod mailbox;
+mod outbox;
+mod sockopt;
 mod speaker;
+mod task;
+mod writer;
 
-pub use api::{Event, Incoming, Io, IoError, PeerSpec, SessionId};
+pub use api::{Event, Incoming, IoError, PeerSpec, SessionId};
+pub use io::Io;
 pub use speaker::{Neighbor, PeerStatus, Speaker, SpeakerCounters};

@@ -14,7 +14,8 @@ use bgp_core::types::PeerId;
 use bgp_core::wire::Update;
 use bgp_core::wire::message::Treatment;
 
-use crate::api::{Event, Incoming, Io, IoError, PeerSpec, SessionId};
+use crate::api::{Event, Incoming, IoError, PeerSpec, SessionId};
+use crate::io::Io;
 
 /// Octets handed to a writer at a time: several full socket writes, little enough that newer state soon follows.
 const BATCH_OCTETS: usize = 256 << 10;

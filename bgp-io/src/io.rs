@@ -1,0 +1,266 @@
+//! All sessions together: the owner's handle.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bgp_core::session::{State, Statistics, StopReason};
+use bgp_core::types::PeerId;
+use bytes::Bytes;
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::api::{Event, Incoming, IoError, PeerSpec, SessionId};
+use crate::clock::Clock;
+use crate::connection::LINGER;
+use crate::dial::check_key;
+use crate::listener::{self, Admission};
+use crate::mailbox::{Leave, Mailbox};
+use crate::sockopt;
+use crate::task::{PeerTask, TaskSetup};
+
+/// The handle to all sessions. Dropping it ends them without a word, as a crash would.
+#[derive(Debug)]
+pub struct Io {
+    events: mpsc::Sender<Event>,
+    admission: Arc<Admission>,
+    listeners: Vec<(Arc<TcpListener>, JoinHandle<()>)>,
+    prefix_keys: Vec<IpNet>,
+    peers: HashMap<PeerId, PeerEntry>,
+    sessions: Arc<AtomicU64>,
+    clock: Clock,
+    runtime: Handle,
+}
+
+#[derive(Debug)]
+struct PeerEntry {
+    spec: PeerSpec,
+    mailbox: Arc<Mailbox>,
+    task: JoinHandle<()>,
+}
+
+impl Io {
+    /// Listens on every address of `listen` (none: only dials). Events come out of the receiver, at most `capacity`
+    /// waiting. A listener on an IPv6 address takes IPv6 alone.
+    ///
+    /// # Errors
+    ///
+    /// If a socket cannot be had.
+    pub async fn start(listen: &[SocketAddr], capacity: usize) -> Result<(Self, mpsc::Receiver<Event>), IoError> {
+        let (events, receiver) = mpsc::channel(capacity.max(1));
+        let admission = Arc::new(Admission::default());
+        // All or none: nobody is let in while a later address may still fail.
+        let sockets = listen.iter().map(|address| listener::listen(*address)).collect::<Result<Vec<_>, _>>()?;
+        let spawn = |socket| {
+            let socket = Arc::new(socket);
+            let accept = listener::accept(Arc::clone(&socket), Arc::clone(&admission), events.clone());
+            (socket, tokio::spawn(accept))
+        };
+        let listeners = sockets.into_iter().map(spawn).collect();
+        let io = Self {
+            events,
+            admission,
+            listeners,
+            prefix_keys: Vec::new(),
+            peers: HashMap::new(),
+            sessions: Arc::new(AtomicU64::new(1)),
+            clock: Clock::new(),
+            runtime: Handle::current(),
+        };
+        Ok((io, receiver))
+    }
+
+    /// The addresses listened on, with the ports that the system chose where 0 was asked for.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+    }
+
+    /// Whom the listener lets in beside the peers, each prefix with its TCP-MD5 key and GTSM; everybody else is closed at
+    /// once and counted. Replaces what was said before.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a key; then nothing has changed.
+    pub fn accept(&mut self, prefixes: &[(IpNet, Option<String>, bool)]) -> Result<(), IoError> {
+        let keys: Vec<_> =
+            prefixes.iter().filter_map(|(prefix, key, _)| Some((prefix.trunc(), key.as_ref()?))).collect();
+        for (prefix, key) in &keys {
+            check_key(*prefix, key).map_err(|source| IoError::Key { peer: prefix.to_string(), source })?;
+        }
+        let gone = std::mem::take(&mut self.prefix_keys);
+        for prefix in gone.iter().filter(|prefix| !keys.iter().any(|(kept, _)| kept == *prefix)) {
+            self.set_listener_key(*prefix, None)?;
+        }
+        for (prefix, key) in &keys {
+            self.set_listener_key(*prefix, Some(key))?;
+        }
+        self.prefix_keys = keys.into_iter().map(|(prefix, _)| prefix).collect();
+        self.admission.set_prefixes(prefixes.iter().map(|(prefix, _, gtsm)| (*prefix, *gtsm)).collect());
+        Ok(())
+    }
+
+    /// Adds a peer, or changes one: nothing happens if the spec is the same; settings that take no negotiation change in
+    /// place; others end the session with Cease 6/6 and start it anew.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses the key; then nothing has changed.
+    pub fn set_peer(&mut self, peer: PeerId, spec: PeerSpec) -> Result<(), IoError> {
+        let address = spec.address.ip();
+        let old = self.peers.get(&peer).map(|entry| entry.spec.clone());
+        if old.as_ref() == Some(&spec) {
+            return Ok(());
+        }
+        if let Some(key) = &spec.key {
+            let refused = |source| IoError::Key { peer: address.to_string(), source };
+            check_key(IpNet::from(address), key).map_err(refused)?;
+        }
+        if let Some(old) = &old
+            && old.address.ip() != address
+        {
+            self.forget_address(peer, old);
+        }
+        let old_key = old.filter(|old| old.address.ip() == address).and_then(|old| old.key);
+        if old_key != spec.key {
+            self.set_listener_key(IpNet::from(address), spec.key.as_deref())?;
+        }
+        match self.peers.get_mut(&peer) {
+            Some(entry) => {
+                entry.spec = spec.clone();
+                entry.mailbox.leave_mail(|mail| mail.spec = Some(Box::new(spec)));
+            }
+            None => {
+                let entry = self.spawn(peer, spec);
+                self.peers.insert(peer, entry);
+            }
+        }
+        if let Some(entry) = self.peers.get(&peer) {
+            self.admission.add_peer(address, peer, &entry.mailbox);
+        }
+        Ok(())
+    }
+
+    /// Gives a connection to a peer that was just added.
+    pub fn deliver(&mut self, peer: PeerId, incoming: Incoming) {
+        if let Some(entry) = self.peers.get(&peer) {
+            entry.mailbox.leave_connection(incoming.accepted);
+        }
+    }
+
+    /// Ends the session, forgets the peer; its `Down` still comes if a session was up.
+    pub fn remove_peer(&mut self, peer: PeerId) {
+        let Some(entry) = self.peers.remove(&peer) else { return };
+        self.forget_address(peer, &entry.spec);
+        entry.mailbox.leave_mail(|mail| {
+            mail.stop = Some(StopReason::Deconfigured);
+            mail.leave = Some(Leave::Removed);
+        });
+    }
+
+    /// Ends the session with `reason`; the peer stays and comes back by itself where the reason allows it.
+    pub fn stop(&mut self, peer: PeerId, reason: StopReason) {
+        if let Some(entry) = self.peers.get(&peer) {
+            entry.mailbox.leave_mail(|mail| {
+                mail.stop = Some(reason);
+                mail.start = false;
+            });
+        }
+    }
+
+    /// Starts a peer that was stopped for good, or that pauses after failures.
+    pub fn resume(&mut self, peer: PeerId) {
+        if let Some(entry) = self.peers.get(&peer) {
+            entry.mailbox.leave_mail(|mail| mail.start = true);
+        }
+    }
+
+    /// Hands over the next batch: whole messages, in order, shared with other peers. At most one batch may be under way;
+    /// another is refused by the return value `false`, as is a batch for a session that is over.
+    pub fn send(&mut self, peer: PeerId, session: SessionId, batch: Vec<Bytes>) -> bool {
+        self.peers.get(&peer).is_some_and(|entry| entry.mailbox.leave_batch(session, batch))
+    }
+
+    /// A peer's state and counters, as its task last published them.
+    pub fn statistics(&self, peer: PeerId) -> Option<(State, Statistics)> {
+        self.peers.get(&peer).map(|entry| entry.mailbox.published())
+    }
+
+    /// Connections refused because their address is neither a peer's nor accepted.
+    pub fn refused_connections(&self) -> u64 {
+        self.admission.refused()
+    }
+
+    /// Ends all sessions with `reason` and waits, two seconds at most, until what was queued has left.
+    pub async fn shutdown(mut self, reason: StopReason) {
+        for (_, task) in &self.listeners {
+            task.abort();
+        }
+        let peers = std::mem::take(&mut self.peers);
+        for entry in peers.values() {
+            entry.mailbox.leave_mail(|mail| {
+                mail.stop = Some(reason.clone());
+                mail.leave = Some(Leave::ShutDown);
+            });
+        }
+        let all = async {
+            for entry in peers.into_values() {
+                let _ = entry.task.await;
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, all).await;
+    }
+
+    fn spawn(&self, id: PeerId, spec: PeerSpec) -> PeerEntry {
+        let (mailbox, bell) = Mailbox::new();
+        let mailbox = Arc::new(mailbox);
+        let setup = TaskSetup {
+            id,
+            spec: spec.clone(),
+            mailbox: Arc::clone(&mailbox),
+            bell,
+            events: self.events.clone(),
+            sessions: Arc::clone(&self.sessions),
+            clock: self.clock,
+        };
+        let task = self.runtime.spawn(async move { PeerTask::new(setup).run().await });
+        PeerEntry { spec, mailbox, task }
+    }
+
+    /// Undoes what the listeners know of a peer's address.
+    fn forget_address(&self, peer: PeerId, spec: &PeerSpec) {
+        let address: IpAddr = spec.address.ip();
+        self.admission.remove_peer(address, peer);
+        if spec.key.is_some()
+            && let Err(error) = self.set_listener_key(IpNet::from(address), None)
+        {
+            tracing::warn!(%error, "the listener keeps the TCP-MD5 key of a peer that was removed");
+        }
+    }
+
+    /// Sets or removes a key on the listeners of the prefix' family.
+    fn set_listener_key(&self, peers: IpNet, key: Option<&str>) -> Result<(), IoError> {
+        let same_family = |listener: &TcpListener| {
+            listener.local_addr().is_ok_and(|address| address.is_ipv4() == peers.addr().is_ipv4())
+        };
+        for (listener, _) in self.listeners.iter().filter(|(listener, _)| same_family(listener)) {
+            sockopt::set_md5_key(listener, peers, key)
+                .map_err(|source| IoError::Key { peer: peers.to_string(), source })?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        for (_, task) in &self.listeners {
+            task.abort();
+        }
+        for entry in self.peers.values() {
+            entry.task.abort();
+        }
+    }
+}

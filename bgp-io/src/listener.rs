@@ -1,0 +1,162 @@
+//! Listening sockets, and who may come in.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bgp_core::types::PeerId;
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::Sender;
+use tracing::warn;
+
+use crate::api::{Event, Incoming, IoError};
+use crate::mailbox::{Accepted, Mailbox};
+use crate::sockopt;
+
+/// Connections that wait for the listener's task.
+const BACKLOG: i32 = 4096;
+/// Pause after the system could not give us a connection, usually for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who may come in.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    table: Mutex<AdmissionTable>,
+    refused: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct AdmissionTable {
+    peers: HashMap<IpAddr, (PeerId, Arc<Mailbox>)>,
+    prefixes: Vec<(IpNet, bool)>,
+}
+
+/// Where a connection goes.
+enum Destination {
+    Peer(Arc<Mailbox>),
+    Owner { gtsm: bool },
+    Nowhere,
+}
+
+impl Admission {
+    fn table(&self) -> MutexGuard<'_, AdmissionTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections from `address` are those of `peer` from now on.
+    pub(crate) fn add_peer(&self, address: IpAddr, peer: PeerId, mailbox: &Arc<Mailbox>) {
+        self.table().peers.insert(address, (peer, Arc::clone(mailbox)));
+    }
+
+    /// Connections from `address` are no longer those of `peer`.
+    pub(crate) fn remove_peer(&self, address: IpAddr, peer: PeerId) {
+        let mut table = self.table();
+        if table.peers.get(&address).is_some_and(|(owner, _)| *owner == peer) {
+            table.peers.remove(&address);
+        }
+    }
+
+    /// Replaces the accepted prefixes, each with whether it uses GTSM.
+    pub(crate) fn set_prefixes(&self, prefixes: Vec<(IpNet, bool)>) {
+        self.table().prefixes = prefixes;
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn destination(&self, address: IpAddr) -> Destination {
+        let table = self.table();
+        if let Some((_, mailbox)) = table.peers.get(&address) {
+            return Destination::Peer(Arc::clone(mailbox));
+        }
+        let best = table.prefixes.iter().filter(|(prefix, _)| prefix.contains(&address));
+        match best.max_by_key(|(prefix, _)| prefix.prefix_len()) {
+            Some((_, gtsm)) => Destination::Owner { gtsm: *gtsm },
+            None => Destination::Nowhere,
+        }
+    }
+
+    /// Brings a connection to whom it is for, or closes it.
+    fn admit(&self, stream: TcpStream, from: SocketAddr, events: &Sender<Event>) {
+        // The kernel tells this only once.
+        let full_ttl = sockopt::came_with_full_ttl(&stream).unwrap_or(false);
+        let accepted = Accepted { stream, full_ttl };
+        match self.destination(from.ip()) {
+            Destination::Peer(mailbox) => mailbox.leave_connection(accepted),
+            Destination::Owner { gtsm } => {
+                let far = gtsm && !full_ttl;
+                // An owner that has no time for events has none for strangers.
+                if far || events.try_send(Event::Incoming(Incoming { from, accepted })).is_err() {
+                    self.refuse();
+                }
+            }
+            Destination::Nowhere => self.refuse(),
+        }
+    }
+}
+
+/// Opens a listening socket. One for an IPv6 address takes IPv6 only: IPv4 has its own.
+///
+/// # Errors
+///
+/// With the cure in words.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, IoError> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // Peers with GTSM drop a handshake that does not come with the full TTL.
+        sockopt::send_with_full_ttl(&socket, &address)?;
+        sockopt::save_first_packets(&socket)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    open().map_err(|source: io::Error| IoError::Listen { address, cure: listen_cure(source.kind()), source })
+}
+
+const fn listen_cure(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "another program listens there: stop it, or listen on another port",
+        io::ErrorKind::AddrNotAvailable => "give an address that this machine has, or 0.0.0.0 for all of them",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need the capability NET_BIND_SERVICE: grant it, or listen on another port such as 1179"
+        }
+        _ => "check the address",
+    }
+}
+
+/// Accepts until the task is aborted.
+pub(crate) async fn accept(listener: Arc<TcpListener>, admission: Arc<Admission>, events: Sender<Event>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => admission.admit(stream, from, &events),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                warn!(%error, "cannot accept connections; if descriptors are short, raise the limit of open files");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether the connection failed, not the listener (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

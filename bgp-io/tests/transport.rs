@@ -1,0 +1,176 @@
+//! What TCP itself must refuse: wrong keys, wrong TTL, foreign addresses; and what it says when it cannot be had.
+
+mod support;
+
+use std::net::{IpAddr, SocketAddr};
+
+use bgp_io::{Event, Io, IoError};
+use support::{PEER, Speaker, update};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+async fn with_keys(hosts: [u8; 2], keys: [Option<&str>; 2]) -> (Speaker, Speaker) {
+    let mut a = Speaker::start(hosts[0]).await;
+    let mut b = Speaker::start(hosts[1]).await;
+    let (mut to_b, mut to_a) = (a.passive_spec(b.address), b.spec(a.address));
+    [to_b.key, to_a.key] = keys.map(|key| key.map(str::to_owned));
+    a.io.set_peer(PEER, to_b).unwrap();
+    b.io.set_peer(PEER, to_a).unwrap();
+    (a, b)
+}
+
+#[tokio::test]
+async fn the_same_md5_key_lets_a_session_come_up() {
+    let (mut a, mut b) = with_keys([60, 61], [Some("secret"), Some("secret")]).await;
+    let (session, _) = a.established().await;
+    b.established().await;
+    a.io.send(PEER, session, vec![update(7)]);
+    assert_eq!(b.macs(1).await, [7]);
+}
+
+#[tokio::test]
+async fn other_md5_keys_or_none_keep_everybody_out_and_the_error_says_what_to_check() {
+    for (host, keys) in
+        [(62, [Some("secret"), Some("another")]), (64, [Some("secret"), None]), (66, [None, Some("secret")])]
+    {
+        let (_a, mut b) = with_keys([host, host + 1], keys).await;
+        let error = b.error("no answer").await;
+        assert!(error.contains("TCP-MD5"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_on_both_sides_brings_the_session_back() {
+    let (mut a, mut b) = with_keys([68, 69], [Some("old"), Some("old")]).await;
+    a.established().await;
+    b.established().await;
+    let (mut to_b, mut to_a) = (a.passive_spec(b.address), b.spec(a.address));
+    (to_b.key, to_a.key) = (Some("new".to_owned()), Some("new".to_owned()));
+    a.io.set_peer(PEER, to_b).unwrap();
+    b.io.set_peer(PEER, to_a).unwrap();
+    let mut restarted = |event| matches!(event, Event::Down { .. }).then_some(());
+    a.until(&mut restarted).await;
+    b.until(&mut restarted).await;
+    a.established().await;
+    b.established().await;
+}
+
+#[tokio::test]
+async fn a_key_for_a_prefix_holds_for_every_address_in_it() {
+    let mut a = Speaker::start(72).await;
+    let mut b = Speaker::start(73).await;
+    a.io.accept(&[("127.0.0.72/29".parse().unwrap(), Some("secret".to_owned()), false)]).unwrap();
+    let mut to_a = b.spec(a.address);
+    to_a.key = Some("secret".to_owned());
+    b.io.set_peer(PEER, to_a).unwrap();
+    let incoming = a
+        .until(|event| match event {
+            Event::Incoming(incoming) => Some(incoming),
+            _ => None,
+        })
+        .await;
+    let mut spec = a.passive_spec(incoming.from);
+    spec.key = Some("secret".to_owned());
+    a.io.set_peer(PEER, spec).unwrap();
+    a.io.deliver(PEER, incoming);
+    a.established().await;
+    b.established().await;
+}
+
+#[tokio::test]
+async fn keys_that_the_kernel_does_not_take_are_refused_at_once() {
+    let mut a = Speaker::start(74).await;
+    for key in ["", &"k".repeat(81)] {
+        let mut spec = a.spec(SocketAddr::from(([127, 0, 0, 75], 179)));
+        spec.key = Some(key.to_owned());
+        let error = a.io.set_peer(PEER, spec).expect_err("the key is refused");
+        assert!(error.to_string().contains("1 to 80 bytes"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn gtsm_on_both_sides_lets_a_session_come_up() {
+    let mut a = Speaker::start(80).await;
+    let mut b = Speaker::start(81).await;
+    let (mut to_b, mut to_a) = (a.passive_spec(b.address), b.spec(a.address));
+    (to_b.gtsm, to_a.gtsm) = (true, true);
+    a.io.set_peer(PEER, to_b).unwrap();
+    b.io.set_peer(PEER, to_a).unwrap();
+    a.established().await;
+    b.established().await;
+}
+
+#[tokio::test]
+async fn gtsm_holds_for_peers_that_come_from_an_accepted_prefix() {
+    for (host, gtsm) in [(88, true), (90, false)] {
+        let mut a = Speaker::start(host).await;
+        let mut b = Speaker::start(host + 1).await;
+        a.io.accept(&[("127.0.0.88/29".parse().unwrap(), None, true)]).unwrap();
+        let mut to_a = b.spec(a.address);
+        to_a.gtsm = gtsm;
+        b.io.set_peer(PEER, to_a).unwrap();
+        if !gtsm {
+            b.error("closed").await;
+            assert!(a.io.refused_connections() > 0);
+            continue;
+        }
+        let incoming = a
+            .until(|event| match event {
+                Event::Incoming(incoming) => Some(incoming),
+                _ => None,
+            })
+            .await;
+        let mut spec = a.passive_spec(incoming.from);
+        spec.gtsm = true;
+        a.io.set_peer(PEER, spec).unwrap();
+        a.io.deliver(PEER, incoming);
+        a.established().await;
+        b.established().await;
+    }
+}
+
+#[tokio::test]
+async fn gtsm_drops_what_comes_with_a_smaller_ttl() {
+    let mut a = Speaker::start(82).await;
+    let mut b = Speaker::start(83).await;
+    let (mut to_b, to_a) = (a.passive_spec(b.address), b.spec(a.address));
+    to_b.gtsm = true;
+    a.io.set_peer(PEER, to_b).unwrap();
+    b.io.set_peer(PEER, to_a).unwrap();
+    let error = a.error("TTL 255").await;
+    assert!(error.contains("set GTSM on both sides, or on neither"), "{error}");
+}
+
+#[tokio::test]
+async fn a_foreign_address_is_closed_at_once_and_counted() {
+    let a = Speaker::start(84).await;
+    let mut stream = TcpStream::connect(a.address).await.expect("the listener is there");
+    let mut octet = [0];
+    let read = tokio::time::timeout(support::PATIENCE, stream.read(&mut octet)).await.expect("closed soon");
+    assert!(matches!(read, Ok(0) | Err(_)), "nothing is said to strangers: {read:?}");
+    assert_eq!(a.io.refused_connections(), 1);
+}
+
+#[tokio::test]
+async fn a_port_in_use_and_a_foreign_listen_address_are_errors_with_a_cure() {
+    let a = Speaker::start(85).await;
+    let error = Io::start(&[a.address], 1).await.expect_err("the port is in use");
+    assert!(matches!(error, IoError::Listen { .. }));
+    assert!(error.to_string().contains("another program listens there: stop it, or listen on another port"), "{error}");
+    let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+    let error = Io::start(&[foreign], 1).await.expect_err("the address is not local");
+    assert!(error.to_string().contains("give an address that this machine has"), "{error}");
+}
+
+#[tokio::test]
+async fn a_local_address_that_is_not_local_and_a_peer_that_is_not_there_are_explained() {
+    let mut a = Speaker::start(86).await;
+    let mut spec = a.spec(SocketAddr::from(([127, 0, 0, 87], 1)));
+    a.io.set_peer(PEER, spec.clone()).unwrap();
+    let error = a.error("refused").await;
+    assert!(error.contains("start the peer, or correct its address and port"), "{error}");
+    spec.local_address = Some(IpAddr::from([192, 0, 2, 1]));
+    a.io.set_peer(PEER, spec).unwrap();
+    let error = a.error("192.0.2.1").await;
+    assert!(error.contains("give an address that this machine has, or none"), "{error}");
+}
