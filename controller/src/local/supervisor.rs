@@ -22,6 +22,7 @@ use std::thread;
 
 use cni::server::Listener;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::unistd::{dup2_stdin, dup2_stdout, setsid};
 
@@ -103,6 +104,7 @@ fn take_streams() -> io::Result<(LabSpec, Reporter)> {
 
 fn supervise(spec: LabSpec, reporter: Reporter) -> ExitCode {
     daemon::run::start_logging(daemon::run::LogFormat::Text);
+    raise_descriptor_limit(spec.lab.devices.len());
     let running = Arc::new(Running::new(spec));
     let ready = Arc::new(AtomicBool::new(false));
     let outcome = watch_starter(&running, &reporter, &ready)
@@ -123,6 +125,19 @@ fn supervise(spec: LabSpec, reporter: Reporter) -> ExitCode {
             reporter.fail(&text);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Sees that the supervisor may hold what a large lab needs. A small lab leaves
+/// the limit as it is, since devices inherit it.
+fn raise_descriptor_limit(devices: usize) {
+    let wanted = u64::try_from(devices).unwrap_or(u64::MAX).saturating_mul(16).saturating_add(512);
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < wanted => {
+            // Where the hard limit is too low, the failure to come names its cause.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
+        }
+        _ => {}
     }
 }
 
