@@ -53,7 +53,7 @@ pub fn start(spec: &LabSpec, state: &StateDirectory) -> Result<Members, String> 
     let reflectors: Vec<String> = made.iter().map(|rr| format!("{}:{BGP_PORT}", rr.address)).collect();
 
     let started: Vec<RunningMember> =
-        made.into_iter().map(|member| start_reflector(member, state)).collect::<Result<_, _>>()?;
+        made.into_iter().map(|member| start_reflector(member, &nodes, state)).collect::<Result<_, _>>()?;
     // A worker whose first attempt meets no listener would wait for its connect
     // retry timer.
     for reflector in &started {
@@ -87,18 +87,24 @@ fn is_serving(socket: &Path) -> bool {
     status.is_ok_and(|status| status.ready)
 }
 
-fn start_reflector(member: Member, state: &StateDirectory) -> Result<RunningMember, String> {
+/// A reflector is told all of its workers: one that comes back then knows whom to
+/// hear before it says that it has told everything.
+fn start_reflector(member: Member, workers: &[Member], state: &StateDirectory) -> Result<RunningMember, String> {
     let address = member.address;
+    let config = state.config(&member.name);
+    let peers: Vec<String> =
+        workers.iter().map(|worker| format!("[[peer]]\naddress = \"{}\"\npassive = true\n", worker.address)).collect();
+    std::fs::write(&config, peers.join("\n")).map_err(|error| format!("{}: {error}", config.display()))?;
     let arguments = vec![
         "__rr".into(),
+        "--config".into(),
+        config.into(),
         "--asn".into(),
         ASN.into(),
         "--listen".into(),
         format!("{address}:{BGP_PORT}").into(),
         "--router-id".into(),
         address.to_string().into(),
-        "--accept".into(),
-        underlay::prefix().into(),
     ];
     start_member(member, arguments, state)
 }

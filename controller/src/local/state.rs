@@ -212,6 +212,11 @@ impl StateDirectory {
         self.0.join(format!("{daemon}.log"))
     }
 
+    /// A daemon's configuration file.
+    pub fn config(&self, daemon: &str) -> PathBuf {
+        self.0.join(format!("{daemon}.toml"))
+    }
+
     /// Where a daemon answers `show`.
     pub fn daemon_socket(&self, daemon: &str) -> PathBuf {
         self.0.join(format!("{daemon}.sock"))

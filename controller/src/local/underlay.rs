@@ -82,11 +82,6 @@ pub fn reflector_address(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 64, 255, index.saturating_add(1))
 }
 
-/// The underlay's prefix, from which workers come.
-pub fn prefix() -> String {
-    format!("100.64.0.0/{PREFIX_LENGTH}")
-}
-
 /// Makes the bridge and the members, everything up.
 ///
 /// # Errors
