@@ -2,4 +2,5 @@
 //! without privileges. Needs root, and user namespaces for the second half.
 
 mod course;
+mod lans;
 mod support;
