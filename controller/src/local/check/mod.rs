@@ -3,8 +3,10 @@
 //! In: the devices' network namespaces and who shares which LAN. Every device
 //! sends ICMP echo requests (RFC 792, RFC 4443) to each address that its
 //! neighbours have on the shared LAN and that lies in one of its own subnets
-//! there, until each has answered or the time is over. Out: a report per pair.
-//! No program inside the devices is needed.
+//! there, until each has answered or the time is over. LANs that a device bridges
+//! are one. Out: a report per pair. No program inside the devices is needed.
+
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,13 +16,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use nix::ifaddrs::getifaddrs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, recv, sendto, socket,
 };
 use serde::{Deserialize, Serialize};
 
+use self::survey::{Segments, Survey};
 use super::netns;
 use super::status::table;
 
@@ -81,19 +83,17 @@ struct Found {
     device: usize,
     interface: String,
     lan: String,
+    segment: String,
     net: IpNet,
 }
 
-/// Asks everybody. Devices are asked in parallel by `run_all`, which runs one
-/// job per device.
+/// Asks everybody, each device on a thread of its own.
 ///
 /// # Errors
 /// A namespace cannot be entered.
 pub fn check(subjects: &[Subject<'_>], timeout: Duration) -> io::Result<CheckReport> {
-    let mut found = Vec::new();
-    for (device, subject) in subjects.iter().enumerate() {
-        found.extend(netns::inside(subject.netns, || addresses(device, &subject.interfaces))?);
-    }
+    let surveys = subjects.iter().map(|subject| netns::inside(subject.netns, survey::survey));
+    let found = locate(subjects, &surveys.collect::<io::Result<Vec<Survey>>>()?);
     let deadline = Instant::now() + timeout;
     let pings = std::thread::scope(|scope| -> io::Result<Vec<Ping>> {
         let mut jobs = Vec::new();
@@ -116,40 +116,44 @@ pub fn check(subjects: &[Subject<'_>], timeout: Duration) -> io::Result<CheckRep
     Ok(CheckReport { devices, pings })
 }
 
-/// The addresses of the calling thread's namespace on interfaces of the lab.
-fn addresses(device: usize, interfaces: &[(String, String)]) -> io::Result<Vec<Found>> {
-    let lans: BTreeMap<&str, &str> = interfaces.iter().map(|(name, lan)| (name.as_str(), lan.as_str())).collect();
-    let mut found = Vec::new();
-    for entry in getifaddrs()? {
-        let (Some(lan), Some(address), Some(mask)) =
-            (lans.get(entry.interface_name.as_str()), entry.address, entry.netmask)
-        else {
-            continue;
-        };
-        let net = if let (Some(address), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
-            IpNet::with_netmask(address.ip().into(), mask.ip().into()).ok()
-        } else if let (Some(address), Some(mask)) = (address.as_sockaddr_in6(), mask.as_sockaddr_in6()) {
-            IpNet::with_netmask(address.ip().into(), mask.ip().into()).ok()
-        } else {
-            None
-        };
-        if let Some(net) = net {
-            let (interface, lan) = (entry.interface_name, (*lan).to_owned());
-            found.push(Found { device, interface, lan, net });
+/// The addresses that are on a LAN, those of a bridge over it included.
+fn locate(subjects: &[Subject<'_>], surveys: &[Survey]) -> Vec<Found> {
+    let mut segments = Segments::default();
+    let mut found: Vec<(usize, &str, &str, IpNet)> = Vec::new();
+    for (device, (subject, survey)) in subjects.iter().zip(surveys).enumerate() {
+        // An interface of the lab, or a bridge over some.
+        let mut lans: BTreeMap<&str, &str> =
+            subject.interfaces.iter().map(|(name, lan)| (name.as_str(), lan.as_str())).collect();
+        for (port, bridge) in &survey.ports {
+            if let Some(lan) = lans.get(port.as_str()).copied() {
+                segments.join(lan, lans.entry(bridge).or_insert(lan));
+            }
+        }
+        for (interface, net) in &survey.addresses {
+            if let Some(lan) = lans.get(interface.as_str()) {
+                found.push((device, interface, lan, *net));
+            }
         }
     }
-    Ok(found)
+    let owned = |(device, interface, lan, net): (usize, &str, &str, IpNet)| Found {
+        device,
+        interface: interface.to_owned(),
+        lan: lan.to_owned(),
+        segment: segments.of(lan).to_owned(),
+        net,
+    };
+    found.into_iter().map(owned).collect()
 }
 
-/// What `device` asks: addresses of others on a LAN of its own, in a subnet of
-/// its own on that LAN.
+/// What `device` asks: addresses of others on a segment of its own, in a subnet
+/// of its own there.
 fn targets(device: usize, subjects: &[Subject<'_>], found: &[Found]) -> Vec<Target> {
     let name = |index: usize| subjects.get(index).map_or_else(String::new, |s| s.name.to_owned());
     let mut targets = Vec::new();
     for theirs in found.iter().filter(|theirs| theirs.device != device) {
         let near = found
             .iter()
-            .find(|own| own.device == device && own.lan == theirs.lan && own.net.contains(&theirs.net.addr()));
+            .find(|own| own.device == device && own.segment == theirs.segment && own.net.contains(&theirs.net.addr()));
         let Some(near) = near else { continue };
         let ping = Ping {
             from: name(device),
@@ -327,6 +331,36 @@ mod tests {
         assert!(text.contains("a          -     ok  -"), "{text}");
         assert!(text.contains("b          FAIL  -   1/2"), "{text}");
         assert!(text.ends_with("2 of 4 pings answered\n"), "{text}");
+    }
+
+    #[test]
+    fn lans_behind_a_bridge_are_one() {
+        let netns = std::fs::File::open("/proc/self/ns/net").unwrap();
+        let subject = |name, interfaces: &[(&str, &str)]| Subject {
+            name,
+            netns: netns.as_fd(),
+            interfaces: interfaces.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+        };
+        let survey = |addresses: &[(&str, &str)], ports: &[(&str, &str)]| Survey {
+            addresses: addresses.iter().map(|(a, net)| ((*a).to_owned(), net.parse().unwrap())).collect(),
+            ports: ports.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+        };
+        let subjects = [
+            subject("pc1", &[("eth0", "A")]),
+            subject("pc2", &[("eth0", "B")]),
+            subject("br", &[("eth0", "A"), ("eth1", "B")]),
+        ];
+        let surveys = [
+            survey(&[("lo", "127.0.0.1/8"), ("eth0", "10.0.0.1/24")], &[]),
+            survey(&[("eth0", "10.0.0.2/24"), ("eth0", "10.9.0.2/24")], &[]),
+            survey(&[("br0", "10.0.0.3/24")], &[("eth0", "br0"), ("eth1", "br0")]),
+        ];
+        let found = locate(&subjects, &surveys);
+        let asked = |device| -> Vec<String> {
+            targets(device, &subjects, &found).iter().map(|target| target.ping.address.to_string()).collect()
+        };
+        assert_eq!(asked(0), ["10.0.0.2", "10.0.0.3"]);
+        assert_eq!(asked(2), ["10.0.0.1", "10.0.0.2"]);
     }
 
     #[test]
