@@ -27,6 +27,8 @@ mod hostile;
 mod isolation;
 #[path = "sandbox/network.rs"]
 mod network;
+#[path = "sandbox/privileges.rs"]
+mod privileges;
 #[path = "sandbox/scripts.rs"]
 mod scripts;
 #[path = "sandbox/services.rs"]

@@ -63,7 +63,7 @@ const EMPTIED: [&str; 46] = [
 ];
 
 /// Files that do not exist in a device unless the lab brings them.
-const REMOVED: [&str; 15] = [
+const REMOVED: [&str; 14] = [
     "etc/bird.conf",
     "etc/bird6.conf",
     "etc/crontab",
@@ -78,7 +78,6 @@ const REMOVED: [&str; 15] = [
     "etc/krb5.keytab",
     "etc/machine-id",
     "etc/radvd.conf",
-    "etc/sudoers",
 ];
 
 /// Directories of `/etc` that labs do not write. In a user namespace their
@@ -246,7 +245,7 @@ fn copy_configuration(layers: &Layers<'_>, path: &Path) -> Result<(), SetupError
 
 /// Gives the device its own name and addresses of names.
 pub(super) fn identify(layers: &Layers<'_>, hostname: &str) -> Result<(), SetupError> {
-    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
+    let hosts = hosts_file(hostname);
     let files: [(&str, &str); 7] = [
         ("etc/hosts", &hosts),
         ("etc/hostname", &format!("{hostname}\n")),
@@ -263,7 +262,20 @@ pub(super) fn identify(layers: &Layers<'_>, hostname: &str) -> Result<(), SetupE
     for (path, text) in files {
         layers.put(path, text.as_bytes(), 0o644)?;
     }
-    Ok(())
+    layers.put("etc/sudoers", b"root ALL=(ALL:ALL) ALL\n", 0o440)
+}
+
+fn hosts_file(hostname: &str) -> String {
+    format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n")
+}
+
+/// An empty `/etc/hosts` of the lab means the usual one, as in Kathará.
+pub(super) fn fill_empty_hosts(hostname: &str) -> Result<(), SetupError> {
+    let is_empty = fs::metadata("/etc/hosts").is_ok_and(|metadata| metadata.len() == 0);
+    if !is_empty {
+        return Ok(());
+    }
+    fs::write("/etc/hosts", hosts_file(hostname)).explain(|| "writing /etc/hosts".to_owned())
 }
 
 /// Removes single files of the host from the mounted tree and fills FRR's

@@ -14,6 +14,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{sethostname, setsid};
 
 use super::channel;
@@ -56,10 +57,12 @@ pub(super) fn run(spec: &DeviceSpec, ids: &IdMap, control: OwnedFd) -> ! {
 fn build(spec: &DeviceSpec, ids: &IdMap, control: &OwnedFd) -> Result<(), SetupError> {
     // As a session leader of its own it hears no signal of a terminal.
     setsid().explain(|| "starting a session".to_owned())?;
-    let mut warnings = rootfs::build(spec, ids)?;
+    // The caller's own may be narrow; the device's files are for all its users.
+    umask(Mode::from_bits_truncate(0o022));
+    rootfs::build(spec, ids)?;
     sethostname(&spec.hostname).explain(|| format!("setting the host name {}", spec.hostname))?;
     // Before any interface exists: new ones inherit the defaults.
-    warnings.extend(sysctl::apply(&sysctl::defaults(spec.ipv6)));
+    let mut warnings = sysctl::apply(&sysctl::defaults(spec.ipv6));
     let route = route_socket().explain(|| "opening a netlink socket".to_owned())?;
     let inet = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .explain(|| "opening a socket".to_owned())?;

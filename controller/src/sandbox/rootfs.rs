@@ -32,8 +32,8 @@ pub(super) const HOST: &str = "/.megalos-host";
 /// Directories that exist everywhere to build the new root on for a moment.
 const STAGING: [&str; 3] = ["/tmp", "/run", "/mnt"];
 
-/// Builds the root and enters it; gives warnings.
-pub(super) fn build(spec: &DeviceSpec, ids: &IdMap) -> Result<Vec<String>, SetupError> {
+/// Builds the root and enters it.
+pub(super) fn build(spec: &DeviceSpec, ids: &IdMap) -> Result<(), SetupError> {
     enter_new_root(spec.storage_limit_bytes)?;
     let mut layers = Layers::new(ids, spec.storage_limit_bytes)?;
     let host = HostRoot::open()?;
@@ -57,6 +57,7 @@ pub(super) fn build(spec: &DeviceSpec, ids: &IdMap) -> Result<Vec<String>, Setup
     host_traces::remove_files();
     if let Some(lab) = &lab {
         lab.copy(&host)?;
+        host_traces::fill_empty_hosts(&spec.hostname)?;
     }
     for volume in &volumes {
         mount_volume(&host, volume)?;
@@ -66,8 +67,7 @@ pub(super) fn build(spec: &DeviceSpec, ids: &IdMap) -> Result<Vec<String>, Setup
     drop(host);
     detach(HOST)?;
     detach(LAYERS)?;
-    pseudo::protect(ids)?;
-    Ok(Vec::new())
+    pseudo::protect(ids)
 }
 
 /// Makes an empty tmpfs the root, the host's at [`HOST`].

@@ -35,7 +35,9 @@ pub struct DeviceSpec {
     pub shared_dir: Option<PathBuf>,
     /// The shell that runs scripts and `exec` commands.
     pub shell: PathBuf,
-    /// How many bytes the device may store in memory: files written, logs.
+    /// How many bytes the device may store in memory, once for what it changes
+    /// and writes below the host's directories and once for the rest (`/tmp`,
+    /// `/run`, `/root`).
     pub storage_limit_bytes: u64,
     /// The executable that [`init_main`](super::init_main) is reached by: the
     /// running one, unless a test says otherwise.

@@ -75,7 +75,11 @@ fn the_labs_hosts_file_wins() -> TestResult {
     spec.lab_dir = Some(lab.path().to_owned());
     let device = Device::create(&spec)?;
     same(output(&device, "cat /etc/hosts /etc/resolv.conf")?, "10.0.0.1 server\nnameserver 10.0.0.2")?;
-    contains(&output(&device, "getent hosts server")?, "10.0.0.1")
+    contains(&output(&device, "getent hosts server")?, "10.0.0.1")?;
+    drop(device);
+    lab.write("etc/hosts", "")?;
+    let device = Device::create(&spec)?;
+    contains(&output(&device, "cat /etc/hosts")?, "127.0.1.1\thosts")
 }
 
 fn service_directories_have_the_modes_that_services_want() -> TestResult {

@@ -57,6 +57,7 @@ fn every_way_of_asking_reaches_the_init_script() -> TestResult {
         ("systemctl frobnicate toy", 1, "systemctl frobnicate is not possible"),
         ("systemctl start", 1, "which service?"),
         ("service toy", 1, "what shall it do?"),
+        ("ln -sf /usr/bin/systemctl /sbin/poweroff; poweroff", 1, "not possible"),
         ("systemctl start ../../bin/true", 4, "not the name of a service"),
     ] {
         let (status, output) = run(&device, &shell(line))?;

@@ -15,7 +15,7 @@ use controller::sandbox::{Device, DeviceSpec, ExitStatus, Progress, SpawnRequest
 pub type TestResult = Result<(), Box<dyn Error>>;
 
 /// An id without any right on this machine.
-const NOBODY: &str = "65533";
+pub const NOBODY: &str = "65533";
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -210,6 +210,10 @@ service_main() {
 case $me in
 systemctl) systemctl_main "$@" ;;
 service) service_main "$@" ;;
+reboot | halt | poweroff | shutdown | init | telinit)
+    say "$me is not possible inside a device; stop and start the lab from the host"
+    exit 1
+    ;;
 *)
     # Called as /etc/init.d/NAME of a service that the host does not have.
     find_script "$me"
