@@ -100,8 +100,14 @@ fn frr_runs_in_several_devices_at_once() -> TestResult {
     for number in 1..=3 {
         let lab = Scratch::new()?;
         lab.write("etc/frr/daemons", "zebra=yes\nbgpd=yes\nvtysh_enable=yes\n")?;
-        lab.write("etc/frr/zebra.conf", format!("hostname zebra{number}\n"))?;
-        lab.write("etc/frr/bgpd.conf", format!("router bgp {}\n bgp router-id 1.1.1.{number}\n", 65000 + number))?;
+        let bgp = format!("router bgp {}\n bgp router-id 1.1.1.{number}\n", 65000 + number);
+        // Labs bring one file per daemon, or one for all.
+        if number == 3 {
+            lab.write("etc/frr/frr.conf", format!("hostname zebra{number}\n{bgp}"))?;
+        } else {
+            lab.write("etc/frr/zebra.conf", format!("hostname zebra{number}\n"))?;
+            lab.write("etc/frr/bgpd.conf", bgp)?;
+        }
         let mut spec = spec(&format!("r{number}"));
         spec.lab_dir = Some(lab.path().to_owned());
         spec.scripts.startup = Some(b"systemctl start frr\n".to_vec());
