@@ -51,7 +51,8 @@ pub enum ClaimError {
     },
 }
 
-/// All MAC-VRFs of a worker. Inputs take effect at once; outputs are polled until `None`.
+/// All MAC-VRFs of a worker. Inputs take effect at once; outputs are polled until `None`. Bridge events are to be given
+/// in the order in which they happened.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
@@ -149,8 +150,8 @@ impl Engine {
 
     /// The bridge has a row for the MAC on a local port. `sticky` is the row's flag. A MAC known as remote moves here
     /// with its sequence + 1 (RFC 7432 section 15), unless it is sticky there, claimed here, or frozen; its key is then
-    /// dirty, so that the row is written again. Repeating a row that never left the port changes nothing. Events of
-    /// ports that are not attached are ignored.
+    /// dirty, so that the row is written again. Repeating a row that never left the port changes nothing. On a
+    /// port that is not attached, the event says only that the MAC has left the port where it was learned.
     pub fn learned(&mut self, vni: Vni, member: Member, mac: MacAddr, sticky: bool, now: Instant) {
         if mac.is_unicast() {
             let learned = Learned { member, sticky };

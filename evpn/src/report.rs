@@ -25,7 +25,7 @@ pub enum Report {
     DuplicateCleared { vni: Vni, mac: MacAddr },
     /// A MAC that is sticky at a remote VTEP sent a frame on a local port (section 15.2).
     StickySeenLocally { vni: Vni, mac: MacAddr, vtep: IpAddr, member: Member },
-    /// A remote VTEP announces, with a newer sequence, a MAC that is sticky here (section 15.2).
+    /// A remote VTEP announces a MAC that is sticky here (section 15.2).
     StickyAnnounced { vni: Vni, mac: MacAddr, vtep: IpAddr },
     /// A route was not imported.
     RouteRefused { key: EvpnKey, reason: Refusal },

@@ -74,11 +74,16 @@ impl MacVrf {
     /// The bridge has a row for the MAC on a local port.
     pub(crate) fn learned(&mut self, mac: MacAddr, learned: Learned, sighting: Sighting, cx: &mut Context<'_>) {
         let member = learned.member;
-        if !self.ports.contains_key(&member) {
-            return;
-        }
         let state = self.macs.get(&mac);
         let before = state.and_then(|state| state.local.as_ref()).and_then(|local| local.learned);
+        if !self.ports.contains_key(&member) {
+            // A port that is no member, perhaps no more: at least the MAC is not where it was.
+            if let Some(before) = before {
+                self.forgotten(mac, before.member, cx);
+            }
+            self.restore_row(mac, sighting, cx);
+            return;
+        }
         if before.is_none() {
             if self.census.learned >= cx.config.limits.learned_macs {
                 cx.out.report(Report::LearnedMacLimit { vni: self.vni, mac, member });
@@ -106,8 +111,13 @@ impl MacVrf {
         self.confirm(Key::Mac(self.vni, mac), cx);
         self.settle(mac, Cause::Frame, cx);
         self.refresh_tunnel(cx);
+        self.restore_row(mac, sighting, cx);
+    }
+
+    /// The bridge has a local row for a MAC. Where that is not so by the routes, or where the row on the VXLAN device was
+    /// left behind, the rows have to be written again, or removed.
+    fn restore_row(&self, mac: MacAddr, sighting: Sighting, cx: &mut Context<'_>) {
         if sighting == Sighting::TakenOver || self.macs.get(&mac).is_some_and(|state| state.row.is_some()) {
-            // Bridge and VXLAN device disagree, or both with the routes: the row has to be written again, or removed.
             self.mark(Key::Mac(self.vni, mac), cx);
         }
     }

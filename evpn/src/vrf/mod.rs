@@ -151,6 +151,9 @@ impl MacVrf {
         cx.out.interests.insert(self.vni);
         self.refresh_tunnel(cx);
         cx.out.dirty.extend(self.keys());
+        if was_active {
+            self.stale.clear();
+        }
     }
 
     /// All keys that have a state while the LAN is active.
@@ -189,8 +192,8 @@ impl MacVrf {
         if !known {
             self.stale.insert(key, desired);
         }
-        // What was found may differ from what is wanted.
-        self.mark(key, cx);
+        // What was found may differ from what is wanted, and goes where the LAN has no member.
+        cx.out.dirty.insert(key);
         self.refresh_tunnel(cx);
     }
 
