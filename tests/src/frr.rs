@@ -57,4 +57,52 @@ impl Frr {
     pub fn version(&self, host: &Host) -> String {
         self.vtysh(host, "show version").lines().next().unwrap_or_default().to_owned()
     }
+
+    /// How many BGP sessions are established.
+    ///
+    /// # Panics
+    ///
+    /// If bgpd's answer is not understood.
+    pub fn established(&self, host: &Host) -> usize {
+        let answer = self.vtysh(host, "show bgp l2vpn evpn summary json");
+        let Ok(summary) = serde_json::from_str::<serde_json::Value>(&answer) else { return 0 };
+        let peers = summary["peers"].as_object().into_iter().flatten();
+        peers.filter(|(_, peer)| peer["state"] == "Established").count()
+    }
+}
+
+/// A route reflector for everybody in `prefix`, in the default AS.
+pub fn reflector_config(router_id: &str, prefix: &str) -> String {
+    format!(
+        "frr defaults datacenter
+router bgp 65000
+ bgp router-id {router_id}
+ no bgp default ipv4-unicast
+ neighbor workers peer-group
+ neighbor workers remote-as internal
+ bgp listen range {prefix} peer-group workers
+ address-family l2vpn evpn
+  neighbor workers activate
+  neighbor workers route-reflector-client
+ exit-address-family
+"
+    )
+}
+
+/// A worker that announces every VXLAN device of its namespace, with one reflector at `ADDR` and `port`.
+pub fn worker_config(router_id: &str, reflector: &str, port: u16) -> String {
+    format!(
+        "frr defaults datacenter
+router bgp 65000
+ bgp router-id {router_id}
+ no bgp default ipv4-unicast
+ neighbor {reflector} remote-as internal
+ neighbor {reflector} port {port}
+ neighbor {reflector} timers connect 1
+ address-family l2vpn evpn
+  neighbor {reflector} activate
+  advertise-all-vni
+ exit-address-family
+"
+    )
 }

@@ -108,6 +108,17 @@ impl Host {
         std::fs::read_to_string(self.directory.join(format!("{label}.log"))).unwrap_or_default()
     }
 
+    /// A counter of the host's IP stack, by the name that `nstat` gives it.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of that name.
+    pub fn counter(&self, name: &str) -> u64 {
+        let table = self.sh(&format!("nstat -asz {name}"));
+        let value = table.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        value.unwrap_or_else(|| panic!("{}: no counter {name} in {table}", self.name))
+    }
+
     /// Whether `address` answers one ping.
     pub fn pings(&self, address: &str) -> bool {
         self.try_sh(&format!("ping -n -c 1 -W 1 {address}")).status.success()
@@ -124,7 +135,6 @@ impl Drop for Host {
             let _ = child.wait();
         }
         remove_namespace(&self.name);
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -189,18 +199,27 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Ends what still runs in a namespace of ours, then removes it with the overlay namespace that a worker made in it.
+/// The name of the overlay namespace of a worker on the host of this name.
+pub(crate) fn overlay_of(name: &str) -> String {
+    format!("{name}-overlay")
+}
+
+/// Ends what still runs in a namespace of ours, then removes it with the overlay namespace that a worker made in it and
+/// all their files.
 fn remove_namespace(name: &str) {
-    for namespace in [name.to_owned(), format!("{name}-overlay")] {
+    let overlay = overlay_of(name);
+    let _ = std::fs::remove_dir_all(PathBuf::from("/run/megalos").join(&overlay));
+    let _ = std::fs::remove_dir_all(std::env::temp_dir().join(name));
+    for namespace in [name, &overlay] {
         if !PathBuf::from(format!("/run/netns/{namespace}")).exists() {
             continue;
         }
-        if let Ok(output) = Command::new("ip").args(["netns", "pids", &namespace]).output() {
+        if let Ok(output) = Command::new("ip").args(["netns", "pids", namespace]).output() {
             for pid in text(&output.stdout).split_whitespace().filter_map(|pid| pid.parse().ok()) {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
             }
         }
-        let _ = Command::new("ip").args(["netns", "del", &namespace]).output();
+        let _ = Command::new("ip").args(["netns", "del", namespace]).output();
     }
 }
 

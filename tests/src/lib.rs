@@ -6,13 +6,25 @@
 //! | [`programs`] | our own programs, built once, and packages of the system, installed when missing |
 //! | [`frr`] | FRR daemons on a host |
 //! | [`overlay`] | workers, reflectors and devices on hosts |
+//! | [`fabric`] | reflectors and workers on one underlay, ready to use |
+//! | [`rows`] | every change of the forwarding tables, as it happens |
+//! | [`handmade`] | LANs of bridges and VXLAN devices that no worker made |
+//! | [`ping`] | flows of echo requests with an exact account of losses |
+//! | [`frames`] | frames sent and seen on an interface |
+//! | [`inside`] | work of this process inside a host's namespace |
 //! | [`wait`] | waiting for a condition, never for a time |
 //!
 //! Everything is released when its value is dropped; what a killed run left behind is removed by the next one. The suites
 //! need root and say so.
 
+pub mod fabric;
+pub mod frames;
 pub mod frr;
+pub mod handmade;
 pub mod host;
+pub mod inside;
 pub mod overlay;
+pub mod ping;
 pub mod programs;
+pub mod rows;
 pub mod wait;

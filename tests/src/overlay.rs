@@ -1,19 +1,19 @@
 //! Our own daemons on hosts, and devices attached to LANs through a worker's CNI socket.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use cni::client::Client;
+use cni::client::{Client, ClientError};
 use cni::{Attach, Attachment, PodDescriptors};
 use daemon::control;
 use daemon::show::{MacRow, PeerRow, RouteRow, Rows, Topic, VniRow};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use crate::host::Host;
-use crate::{programs, wait};
+use crate::host::{Host, overlay_of};
+use crate::{inside, programs, wait};
 
 /// A reflector on a host.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker with this VTEP and these reflectors; `more` is appended.
     pub fn start(host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
-        let overlay = format!("{}-overlay", host.name());
+        let overlay = overlay_of(host.name());
         let cni = socket_path(&host, "cni").display().to_string();
         let mut all = vec!["--overlay-namespace", &overlay, "--cni", &cni];
         all.extend(more);
@@ -141,22 +141,43 @@ impl Worker {
         }
     }
 
-    /// Runs a shell line in the overlay namespace and returns its output.
+    /// The descriptor of its overlay namespace.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn overlay(&self) -> File {
+        let path = format!("/run/netns/{}", overlay_of(self.host.name()));
+        File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Runs a command in the overlay namespace and returns what it printed, whatever came of it.
     pub fn overlay_sh(&self, line: &str) -> String {
-        self.host.sh(&format!("ip netns exec {}-overlay {line}", self.host.name()))
+        let output = self.host.try_sh(&format!("ip netns exec {} {line}", overlay_of(self.host.name())));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Whether the overlay namespace has a device of this name.
+    pub fn has_device(&self, name: &str) -> bool {
+        self.overlay_sh(&format!("ip -brief link show dev {name}")).starts_with(name)
     }
 
     /// The VTEP behind which the kernel has this MAC, if it has it: what `bridge fdb` says of the VXLAN device.
     pub fn fdb(&self, vni: u32, mac: &str) -> Option<String> {
-        let table = self
-            .host
-            .try_sh(&format!("ip netns exec {}-overlay bridge fdb show dev vx{vni} 2>/dev/null", self.host.name()));
-        let table = String::from_utf8_lossy(&table.stdout).into_owned();
-        table.lines().filter(|line| line.starts_with(mac)).find_map(|line| {
-            let mut words = line.split_whitespace().skip_while(|word| *word != "dst");
-            words.next()?;
-            words.next().map(str::to_owned)
-        })
+        vtep_in(&self.overlay_sh(&format!("bridge fdb show dev vx{vni}")), mac)
+    }
+
+    /// Waits until the kernel sends frames for this MAC to `vtep`, or has no row for it.
+    ///
+    /// # Panics
+    ///
+    /// If that does not come.
+    pub fn wait_row(&self, vni: u32, mac: &str, vtep: Option<IpAddr>) {
+        wait::until(&format!("{mac} of VNI {vni} on {} to be behind {vtep:?}", self.host.name()), || {
+            let found = self.fdb(vni, mac);
+            let is_wanted = found.as_deref().map(str::parse) == vtep.map(Ok);
+            if is_wanted { Ok(()) } else { Err(format!("it is behind {found:?}")) }
+        });
     }
 
     /// Ends the process.
@@ -172,24 +193,41 @@ impl Worker {
     }
 
     /// Attaches a device to a LAN as `eth0`, through the CNI socket.
-    pub fn attach(&self, device: &Host, vni: u32, mac: Option<&str>, address: Option<&str>) -> cni::Attached {
-        let mut client = Client::connect(&socket_path(&self.host, "cni")).unwrap_or_else(|error| panic!("{error}"));
-        let attach = Attach {
-            attachment: attachment(device),
-            vni: vni.try_into().unwrap_or_else(|error| panic!("{error}")),
-            lan: format!("lan{vni}").try_into().unwrap_or_else(|error| panic!("{error}")),
-            mac: mac.map(|mac| mac.parse().unwrap_or_else(|error| panic!("{error}"))),
-            ips: address.iter().map(|ip| ip.parse().unwrap_or_else(|error| panic!("{error}"))).collect(),
-            mtu: None,
-        };
-        client.attach(attach, &descriptors(device)).unwrap_or_else(|error| panic!("attach: {error}"))
+    ///
+    /// # Panics
+    ///
+    /// If the worker refuses.
+    pub fn attach(&self, device: &Host, vni: u32, mac: &str, address: &str) -> cni::Attached {
+        let wanted = attach(device, vni, mac, address);
+        self.try_attach(device, wanted).unwrap_or_else(|error| panic!("attach: {error}"))
+    }
+
+    /// Attaches a device as `wanted` says, which [`attach`] makes.
+    ///
+    /// # Errors
+    ///
+    /// What the worker answers.
+    pub fn try_attach(&self, device: &Host, wanted: Attach) -> Result<cni::Attached, ClientError> {
+        self.cni().attach(wanted, &descriptors(device))
+    }
+
+    fn cni(&self) -> Client {
+        Client::connect(&socket_path(&self.host, "cni")).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Detaches the device's `eth0`.
     pub fn detach(&self, device: &Host) {
-        let mut client = Client::connect(&socket_path(&self.host, "cni")).unwrap_or_else(|error| panic!("{error}"));
-        client.detach(attachment(device)).unwrap_or_else(|error| panic!("detach: {error}"));
+        self.cni().detach(attachment(device)).unwrap_or_else(|error| panic!("detach: {error}"));
     }
+}
+
+/// The destination of a MAC in what `bridge fdb show` printed of a VXLAN device.
+pub(crate) fn vtep_in(table: &str, mac: &str) -> Option<String> {
+    table.lines().filter(|line| line.starts_with(mac)).find_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "dst");
+        words.next()?;
+        words.next().map(str::to_owned)
+    })
 }
 
 fn launch(host: &mut Host, program: &str, arguments: &[String]) -> u32 {
@@ -216,6 +254,22 @@ fn routes(socket: &std::path::Path) -> Vec<RouteRow> {
     }
 }
 
+/// An attachment of a device's `eth0`.
+///
+/// # Panics
+///
+/// If a value is not valid.
+pub fn attach(device: &Host, vni: u32, mac: &str, address: &str) -> Attach {
+    Attach {
+        attachment: attachment(device),
+        vni: vni.try_into().unwrap_or_else(|error| panic!("{error}")),
+        lan: format!("lan{vni}").try_into().unwrap_or_else(|error| panic!("{error}")),
+        mac: Some(mac.parse().unwrap_or_else(|error| panic!("{error}"))),
+        ips: vec![address.parse().unwrap_or_else(|error| panic!("{error}"))],
+        mtu: None,
+    }
+}
+
 fn attachment(device: &Host) -> Attachment {
     Attachment {
         container_id: device.name().to_owned().try_into().unwrap_or_else(|error| panic!("{error}")),
@@ -230,16 +284,8 @@ fn descriptors(device: &Host) -> PodDescriptors {
     PodDescriptors { netns: namespace.into(), netlink }
 }
 
-/// A netlink socket opened inside a namespace, by a thread that enters it and ends.
+/// A netlink socket of a namespace.
 fn netlink_in(namespace: &File) -> OwnedFd {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(namespace, CloneFlags::CLONE_NEWNET)?;
-            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-        });
-        match thread.join() {
-            Ok(Ok(socket)) => socket,
-            other => panic!("no netlink socket in the device: {other:?}"),
-        }
-    })
+    let open = || socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
+    inside::run(namespace, open).unwrap_or_else(|error| panic!("no netlink socket in the device: {error}"))
 }

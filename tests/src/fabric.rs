@@ -1,0 +1,131 @@
+//! A whole fabric: reflectors and workers on one underlay, every session established.
+
+use std::net::IpAddr;
+
+use crate::host::{Host, Underlay};
+use crate::overlay::{Reflector, Worker};
+
+/// The reflectors' port: not BGP's own, which another daemon of a node may use.
+pub const PORT: u16 = 1_179;
+/// The underlay's MTU in bytes.
+pub const UNDERLAY_MTU: u32 = 1_500;
+
+/// What the underlay speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// 10.0.0.0/24
+    V4,
+    /// fd00::/64
+    V6,
+}
+
+impl Family {
+    /// The address of host number `number`, below 100.
+    pub fn address(self, number: usize) -> String {
+        match self {
+            Self::V4 => format!("10.0.0.{number}"),
+            Self::V6 => format!("fd00::{number}"),
+        }
+    }
+
+    /// The prefix of all hosts.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::V4 => "10.0.0.0/24",
+            Self::V6 => "fd00::/64",
+        }
+    }
+
+    fn length(self) -> u8 {
+        match self {
+            Self::V4 => 24,
+            Self::V6 => 64,
+        }
+    }
+
+    /// The socket of a reflector with this address.
+    pub fn socket(self, address: &str) -> String {
+        match self {
+            Self::V4 => format!("{address}:{PORT}"),
+            Self::V6 => format!("[{address}]:{PORT}"),
+        }
+    }
+}
+
+/// Reflectors with the numbers 1, 2 and so on, workers with 11, 12 and so on.
+#[derive(Debug)]
+pub struct Fabric {
+    /// The reflectors.
+    pub reflectors: Vec<Reflector>,
+    /// The workers, each with a session to every reflector.
+    pub workers: Vec<Worker>,
+    family: Family,
+    underlay: Underlay,
+}
+
+impl Fabric {
+    /// One reflector and this many workers over IPv4.
+    pub fn new(workers: usize) -> Self {
+        Self::with(Family::V4, 1, workers)
+    }
+
+    /// This many reflectors and workers.
+    pub fn with(family: Family, reflectors: usize, workers: usize) -> Self {
+        let mut fabric = Self::empty(family);
+        for number in 1..=reflectors {
+            fabric.add_reflector(number);
+        }
+        for index in 0..workers {
+            fabric.add_worker(index, &[]);
+        }
+        fabric.wait_established();
+        fabric
+    }
+
+    /// An underlay on which nothing runs yet.
+    pub fn empty(family: Family) -> Self {
+        Self { reflectors: Vec::new(), workers: Vec::new(), family, underlay: Underlay::new(UNDERLAY_MTU) }
+    }
+
+    /// A host of the underlay with this number.
+    pub fn host(&self, label: &str, number: usize) -> Host {
+        let address = self.family.address(number);
+        self.underlay.host(label, &[&format!("{address}/{}", self.family.length())])
+    }
+
+    /// Starts a reflector that accepts every host of the underlay.
+    pub fn add_reflector(&mut self, number: usize) {
+        let host = self.host(&format!("rr{number}"), number);
+        let socket = self.family.socket(&self.family.address(number));
+        let router_id = format!("10.0.0.{number}");
+        let more = ["--router-id", &router_id, "--cluster-id", "10.0.0.1"];
+        self.reflectors.push(Reflector::start(host, &socket, &[self.family.prefix()], &more));
+    }
+
+    /// Starts worker `index` with a session to every reflector that was added; `more` is appended to its flags.
+    pub fn add_worker(&mut self, index: usize, more: &[&str]) {
+        let host = self.host(&format!("w{}", index + 1), index + 11);
+        let reflectors: Vec<String> =
+            (1..=self.reflectors.len()).map(|number| self.family.socket(&self.family.address(number))).collect();
+        let reflectors: Vec<&str> = reflectors.iter().map(String::as_str).collect();
+        self.workers.push(Worker::start(host, &self.vtep(index), &reflectors, more));
+    }
+
+    /// The VTEP of worker `index`.
+    pub fn vtep(&self, index: usize) -> String {
+        self.family.address(index + 11)
+    }
+
+    /// Waits until every session is established.
+    pub fn wait_established(&self) {
+        for worker in &self.workers {
+            worker.wait_established();
+        }
+    }
+
+    /// Waits until worker `at` sends frames for `mac` to worker `to`, or has no row for it.
+    pub fn wait_row(&self, at: usize, vni: u32, mac: &str, to: Option<usize>) {
+        let wanted = to.map(|to| self.vtep(to).parse::<IpAddr>().unwrap_or_else(|error| panic!("{error}")));
+        self.workers[at].wait_row(vni, mac, wanted);
+    }
+}
