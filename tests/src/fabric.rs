@@ -9,6 +9,10 @@ use crate::overlay::{Reflector, Worker};
 pub const PORT: u16 = 1_179;
 /// The underlay's MTU in bytes.
 pub const UNDERLAY_MTU: u32 = 1_500;
+/// The LAN of [`Fabric::devices`].
+pub const LAN: u32 = 100;
+/// The MACs of devices, in their order.
+pub const MACS: [&str; 4] = ["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:04"];
 
 /// What the underlay speaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,6 +118,16 @@ impl Fabric {
     /// The VTEP of worker `index`.
     pub fn vtep(&self, index: usize) -> String {
         self.family.address(index + 11)
+    }
+
+    /// Attaches one device to [`LAN`] on each of the first workers, with the MACs of [`MACS`] and the addresses
+    /// 192.168.1.1, 192.168.1.2 and so on.
+    pub fn devices<const N: usize>(&self) -> [Host; N] {
+        std::array::from_fn(|index| {
+            let device = Host::new(&format!("pc{}", index + 1));
+            self.workers[index].attach(&device, LAN, MACS[index], &format!("192.168.1.{}/24", index + 1));
+            device
+        })
     }
 
     /// Waits until every session is established.

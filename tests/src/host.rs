@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::programs;
+use crate::{programs, wait};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 const PREFIX: &str = "mgt";
@@ -122,6 +122,17 @@ impl Host {
     /// Whether `address` answers one ping.
     pub fn pings(&self, address: &str) -> bool {
         self.try_sh(&format!("ping -n -c 1 -W 1 {address}")).status.success()
+    }
+}
+
+impl Host {
+    /// Waits until `address` answers.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn wait_pings(&self, address: &str) {
+        wait::until_true(&format!("{address} to answer {}", self.name), || self.pings(address));
     }
 }
 

@@ -56,8 +56,8 @@ impl Flow {
     ///
     /// If no reply comes, or the host cannot open a raw socket.
     pub fn start(from: &Host, to: &str) -> Self {
+        from.wait_pings(to);
         let to: IpAddr = to.parse().unwrap_or_else(|error| panic!("{to}: {error}"));
-        wait::until_true(&format!("{to} to answer {}", from.name()), || from.pings(&to.to_string()));
         let stop = Arc::new(AtomicBool::new(false));
         let counts = Arc::new(Counts::default());
         let (namespace, stopping, counting) = (from.open(), Arc::clone(&stop), Arc::clone(&counts));

@@ -3,29 +3,14 @@
 use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
-use tests::fabric::{Fabric, Family};
+use tests::fabric::{Fabric, Family, LAN, MACS};
 use tests::frames::{self, Sniffer};
 use tests::host::Host;
 use tests::overlay::{Worker, attach};
 use tests::rows::RowWatch;
 use tests::wait;
 
-const LAN: u32 = 100;
-const MACS: [&str; 3] = ["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"];
 const FLOOD: &str = "00:00:00:00:00:00";
-
-/// Attaches one device to each of the first workers, with the addresses 192.168.1.1, 192.168.1.2 and so on.
-fn devices<const N: usize>(fabric: &Fabric, vni: u32) -> [Host; N] {
-    std::array::from_fn(|index| {
-        let device = Host::new(&format!("pc{}", index + 1));
-        fabric.workers[index].attach(&device, vni, MACS[index], &format!("192.168.1.{}/24", index + 1));
-        device
-    })
-}
-
-fn wait_pings(from: &Host, to: &str) {
-    wait::until_true(&format!("{to} to answer {}", from.name()), || from.pings(to));
-}
 
 fn devices_ping_across(family: Family, mtu: u32) {
     let fabric = Fabric::with(family, 1, 2);
@@ -36,15 +21,12 @@ fn devices_ping_across(family: Family, mtu: u32) {
     // The rows come from the routes alone: no frame has been sent on purpose yet.
     fabric.wait_row(0, LAN, MACS[1], Some(1));
     fabric.wait_row(1, LAN, MACS[0], Some(0));
-    wait_pings(&a, "192.168.1.2");
-    wait_pings(&b, "192.168.1.1");
+    a.wait_pings("192.168.1.2");
+    b.wait_pings("192.168.1.1");
     let full = mtu - 28;
     assert!(a.try_sh(&format!("ping -n -c 1 -W 5 -M do -s {full} 192.168.1.2")).status.success(), "a full packet");
-    let row = |worker: &Worker, mac: &str| worker.macs().into_iter().find(|row| row.mac == mac);
-    let [here, there] = MACS.map(|mac| row(&fabric.workers[0], mac)).map(Option::unwrap_or_default)[..2]
-        .to_vec()
-        .try_into()
-        .unwrap_or_else(|rows| panic!("{rows:?}"));
+    let row = |mac: &str| fabric.workers[0].macs().into_iter().find(|row| row.mac == mac).unwrap_or_default();
+    let (here, there) = (row(MACS[0]), row(MACS[1]));
     assert_eq!(
         (here.at.as_str(), here.state.as_str(), here.ips.as_slice()),
         ("local", "claimed", &["192.168.1.1".to_owned()][..])
@@ -86,24 +68,24 @@ fn a_lan_with_members_on_one_node_only_has_no_vxlan_device() {
     let [a, b, c] = [Host::new("pc1"), Host::new("pc2"), Host::new("pc3")];
     fabric.workers[0].attach(&a, LAN, MACS[0], "192.168.1.1/24");
     fabric.workers[0].attach(&b, LAN, MACS[1], "192.168.1.2/24");
-    wait_pings(&a, "192.168.1.2");
+    a.wait_pings("192.168.1.2");
     let worker = &fabric.workers[0];
     assert!(worker.has_device("br100") && !worker.has_device("vx100"));
     assert!(worker.vnis().iter().all(|row| !row.inter_node));
     fabric.workers[1].attach(&c, LAN, MACS[2], "192.168.1.3/24");
-    wait_pings(&a, "192.168.1.3");
+    a.wait_pings("192.168.1.3");
     assert!(fabric.workers.iter().all(|worker| worker.has_device("vx100")));
 }
 
 #[test]
 fn a_second_add_moves_the_mac_and_no_third_node_is_ever_without_a_row() {
     let fabric = Fabric::new(3);
-    let [_first, _other, witness] = devices::<3>(&fabric, LAN);
+    let [_first, _other, witness] = fabric.devices::<3>();
     let mac = "02:00:00:00:00:99";
     let [before, after] = [Host::new("before"), Host::new("after")];
     fabric.workers[0].attach(&before, LAN, mac, "192.168.1.99/24");
     fabric.wait_row(2, LAN, mac, Some(0));
-    wait_pings(&witness, "192.168.1.99");
+    witness.wait_pings("192.168.1.99");
     let watch = RowWatch::start(&fabric.workers[2].overlay());
     fabric.workers[1].attach(&after, LAN, mac, "192.168.1.99/24");
     fabric.wait_row(2, LAN, mac, Some(1));
@@ -113,7 +95,7 @@ fn a_second_add_moves_the_mac_and_no_third_node_is_ever_without_a_row() {
     assert_eq!(sequence(&fabric.workers[2]), Some(1));
     // The old place is told to go, late, as an orchestrator does: nobody may take that for the MAC's end.
     fabric.workers[0].detach(&before);
-    wait_pings(&witness, "192.168.1.99");
+    witness.wait_pings("192.168.1.99");
     assert!(after.counter("IcmpInEchos") > 0);
     assert!(watch.of(mac).iter().all(|event| !event.gone), "{:?}", watch.of(mac));
     // And back.
@@ -127,7 +109,7 @@ fn a_second_add_moves_the_mac_and_no_third_node_is_ever_without_a_row() {
 #[test]
 fn detaching_withdraws_the_mac_and_the_last_member_its_lan() {
     let fabric = Fabric::new(2);
-    let [_a, b] = devices::<2>(&fabric, LAN);
+    let [_a, b] = fabric.devices::<2>();
     let second = Host::new("pc3");
     fabric.workers[1].attach(&second, LAN, MACS[2], "192.168.1.3/24");
     fabric.wait_row(0, LAN, MACS[1], Some(1));
@@ -154,7 +136,7 @@ fn detaching_withdraws_the_mac_and_the_last_member_its_lan() {
 #[test]
 fn a_device_that_vanishes_without_a_word_is_withdrawn() {
     let fabric = Fabric::new(2);
-    let [_a, b] = devices::<2>(&fabric, LAN);
+    let [_a, b] = fabric.devices::<2>();
     fabric.wait_row(0, LAN, MACS[1], Some(1));
     drop(b);
     fabric.wait_row(0, LAN, MACS[1], None);
@@ -163,7 +145,7 @@ fn a_device_that_vanishes_without_a_word_is_withdrawn() {
 #[test]
 fn the_same_mac_and_address_on_two_lans_never_mix() {
     let fabric = Fabric::new(2);
-    let [here, there] = MACS[..2].try_into().unwrap_or([MACS[0]; 2]);
+    let [here, there, ..] = MACS; 2]);
     // On LAN 100 the first address is on the first worker; on LAN 200 it is on the second.
     let names = ["pc1", "pc2", "pc3", "pc4"].map(Host::new);
     let [a, b, c, d] = &names;
@@ -173,10 +155,10 @@ fn the_same_mac_and_address_on_two_lans_never_mix() {
     fabric.workers[0].attach(d, 200, there, "192.168.1.2/24");
     fabric.wait_row(0, 100, there, Some(1));
     fabric.wait_row(0, 200, here, Some(1));
-    wait_pings(a, "192.168.1.2");
+    a.wait_pings("192.168.1.2");
     assert!(b.counter("IcmpInEchos") > 0);
     assert_eq!((c.counter("IcmpInEchos"), d.counter("IcmpInEchos")), (0, 0));
-    wait_pings(c, "192.168.1.2");
+    c.wait_pings("192.168.1.2");
     assert!(d.counter("IcmpInEchos") > 0);
     assert_eq!(a.counter("IcmpInEchos"), 0);
     assert_eq!((fabric.workers[0].fdb(100, here), fabric.workers[0].fdb(200, there)), (None, None));
@@ -185,12 +167,12 @@ fn the_same_mac_and_address_on_two_lans_never_mix() {
 #[test]
 fn frames_of_a_lan_go_only_where_it_has_members() {
     let fabric = Fabric::new(3);
-    let [a, _b] = devices::<2>(&fabric, LAN);
+    let [a, _b] = fabric.devices::<2>();
     let [c, d] = [Host::new("pc3"), Host::new("pc4")];
     fabric.workers[0].attach(&c, 200, MACS[2], "192.168.2.1/24");
     fabric.workers[2].attach(&d, 200, "02:00:00:00:00:04", "192.168.2.2/24");
-    wait_pings(&a, "192.168.1.2");
-    wait_pings(&c, "192.168.2.2");
+    a.wait_pings("192.168.1.2");
+    c.wait_pings("192.168.2.2");
     let [member, other] = [1, 2].map(|index: usize| Sniffer::start(&fabric.workers[index].host, "eth0"));
     // A broadcast on each LAN: to an address that nobody has.
     a.try_sh("ping -n -c 2 -W 1 192.168.1.77");
@@ -203,7 +185,7 @@ fn frames_of_a_lan_go_only_where_it_has_members() {
 #[test]
 fn routes_of_a_lan_go_only_where_it_has_members() {
     let fabric = Fabric::new(3);
-    let [_a, _b] = devices::<2>(&fabric, LAN);
+    let [_a, _b] = fabric.devices::<2>();
     fabric.wait_row(0, LAN, MACS[1], Some(1));
     let evpn =
         |worker: &Worker| worker.routes().into_iter().filter(|route| route.family == "l2vpn-evpn").collect::<Vec<_>>();
@@ -219,8 +201,8 @@ fn routes_of_a_lan_go_only_where_it_has_members() {
 #[test]
 fn link_local_protocols_cross_the_lan() {
     let fabric = Fabric::new(2);
-    let [a, b] = devices::<2>(&fabric, LAN);
-    wait_pings(&a, "192.168.1.2");
+    let [a, b] = fabric.devices::<2>();
+    a.wait_pings("192.168.1.2");
     let sniffer = Sniffer::start(&b, "eth0");
     // LLDP, LACP, 802.1X and spanning tree, to the addresses that bridges normally keep to themselves.
     for (last, ether_type) in [(0x0e, 0x88cc_u16), (0x02, 0x8809), (0x03, 0x888e), (0x00, 0x0026)] {
@@ -235,10 +217,10 @@ fn link_local_protocols_cross_the_lan() {
 #[test]
 fn one_of_two_reflectors_can_die_and_no_row_changes() {
     let mut fabric = Fabric::with(Family::V4, 2, 2);
-    let [a, _b] = devices::<2>(&fabric, LAN);
+    let [a, _b] = fabric.devices::<2>();
     fabric.wait_row(0, LAN, MACS[1], Some(1));
     fabric.wait_row(1, LAN, MACS[0], Some(0));
-    wait_pings(&a, "192.168.1.2");
+    a.wait_pings("192.168.1.2");
     wait::until_true("the routes of both reflectors", || {
         let from: BTreeSet<_> = fabric.workers[0]
             .routes()
@@ -273,8 +255,8 @@ fn one_of_two_reflectors_can_die_and_no_row_changes() {
 fn lans_made_while_no_reflector_runs_join_when_one_comes() {
     let mut fabric = Fabric::new(2);
     fabric.reflectors[0].kill(Signal::SIGKILL);
-    let [a, _b] = devices::<2>(&fabric, LAN);
+    let [a, _b] = fabric.devices::<2>();
     assert!(!a.pings("192.168.1.2"));
     fabric.reflectors[0].restart();
-    wait_pings(&a, "192.168.1.2");
+    a.wait_pings("192.168.1.2");
 }

@@ -1,0 +1,174 @@
+//! Daemons that die and come back while traffic flows.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+use tests::fabric::{Fabric, Family, LAN, MACS};
+use tests::host::Host;
+use tests::overlay::{Reflector, Worker};
+use tests::ping::Flow;
+use tests::rows::RowWatch;
+use tests::wait;
+
+/// How many replies a flow must have had before, during and after an absence.
+const REPLIES: u64 = 50;
+
+/// A fabric with one device on each of two workers, both far tables complete.
+fn ready() -> (Fabric, [Host; 2]) {
+    let fabric = Fabric::new(2);
+    let devices = fabric.devices::<2>();
+    fabric.wait_row(0, LAN, MACS[1], Some(1));
+    fabric.wait_row(1, LAN, MACS[0], Some(0));
+    (fabric, devices)
+}
+
+/// Waits until a worker that came back has swept what no route confirmed.
+fn wait_swept(worker: &Worker) {
+    worker.wait_established();
+    wait::until_true("every row to be confirmed or swept", || worker.macs().iter().all(|row| row.state != "stale"));
+}
+
+fn routes_of(reflector: &Reflector) -> BTreeSet<(String, String, bool)> {
+    reflector.routes().into_iter().map(|route| (route.route, route.from, route.best)).collect()
+}
+
+fn a_worker_that_leaves_and_returns_loses_no_packet(signal: Signal) {
+    let (mut fabric, [here, there]) = ready();
+    let watches: Vec<_> = fabric.workers.iter().map(|worker| RowWatch::start(&worker.overlay())).collect();
+    let flows = [Flow::start(&here, "192.168.1.2"), Flow::start(&there, "192.168.1.1")];
+    flows[0].wait_for_replies(REPLIES);
+    fabric.workers[0].kill(signal);
+    flows[0].wait_for_replies(REPLIES);
+    fabric.workers[0].restart();
+    wait_swept(&fabric.workers[0]);
+    flows.iter().for_each(|flow| flow.wait_for_replies(REPLIES));
+    for flow in flows {
+        let report = flow.stop();
+        eprintln!(
+            "{signal}: {} sent, {} lost, longest silence {:?}",
+            report.sent,
+            report.lost.len(),
+            report.longest_silence
+        );
+        assert!(report.lost.is_empty(), "{report:?}");
+    }
+    for watch in &watches {
+        assert!(watch.events().iter().all(|event| !event.gone), "{:?}", watch.events());
+    }
+    let own = fabric.workers[0].macs().into_iter().find(|row| row.mac == MACS[0]).unwrap_or_default();
+    assert_eq!((own.state.as_str(), own.at.as_str()), ("claimed", "local"));
+    // A claim that only came back is no move.
+    assert_eq!(own.sequence, 0);
+    fabric.workers[0].detach(&here);
+    fabric.wait_row(1, LAN, MACS[0], None);
+}
+
+#[test]
+fn a_worker_killed_and_started_again_loses_no_packet_of_an_established_flow() {
+    a_worker_that_leaves_and_returns_loses_no_packet(Signal::SIGKILL);
+}
+
+#[test]
+fn a_worker_stopped_and_started_again_loses_no_packet_of_an_established_flow() {
+    a_worker_that_leaves_and_returns_loses_no_packet(Signal::SIGTERM);
+}
+
+#[test]
+fn what_changed_while_a_worker_was_away_is_right_when_it_is_back() {
+    let mut fabric = Fabric::new(3);
+    let [here, gone, _third] = fabric.devices::<3>();
+    fabric.wait_row(0, LAN, MACS[1], Some(1));
+    fabric.wait_row(0, LAN, MACS[2], Some(2));
+    let flow = Flow::start(&here, "192.168.1.3");
+    fabric.workers[0].kill(Signal::SIGKILL);
+    // One device goes, another comes in its place, a third moves.
+    fabric.workers[1].detach(&gone);
+    let [new, moved] = [Host::new("new"), Host::new("moved")];
+    fabric.workers[1].attach(&new, LAN, "02:00:00:00:00:aa", "192.168.1.9/24");
+    fabric.workers[1].attach(&moved, LAN, "02:00:00:00:00:bb", "192.168.1.10/24");
+    wait::until_true("the reflector to know", || {
+        let routes = fabric.reflectors[0].routes();
+        let has = |mac: &str| routes.iter().any(|route| route.route.contains(mac));
+        has("02:00:00:00:00:aa") && !has(MACS[1])
+    });
+    fabric.workers[0].restart();
+    fabric.wait_row(0, LAN, "02:00:00:00:00:aa", Some(1));
+    fabric.wait_row(0, LAN, "02:00:00:00:00:bb", Some(1));
+    fabric.wait_row(0, LAN, MACS[1], None);
+    here.wait_pings("192.168.1.9");
+    wait_swept(&fabric.workers[0]);
+    let report = flow.stop();
+    assert!(report.lost.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_device_that_went_while_its_worker_was_away_is_withdrawn() {
+    let (mut fabric, [here, _there]) = ready();
+    let second = Host::new("pc3");
+    fabric.workers[0].attach(&second, LAN, MACS[2], "192.168.1.3/24");
+    fabric.wait_row(1, LAN, MACS[2], Some(0));
+    fabric.workers[0].kill(Signal::SIGKILL);
+    drop(here);
+    fabric.workers[0].restart();
+    fabric.wait_row(1, LAN, MACS[0], None);
+    assert_eq!(fabric.workers[1].fdb(LAN, MACS[2]), Some(fabric.vtep(0)));
+}
+
+#[test]
+fn a_reflector_killed_and_started_again_costs_no_packet_and_knows_the_same_routes() {
+    let (mut fabric, [here, _there]) = ready();
+    let before = routes_of(&fabric.reflectors[0]);
+    assert!(before.iter().any(|(route, _, _)| route.contains(MACS[0])), "{before:?}");
+    let watches: Vec<_> = fabric.workers.iter().map(|worker| RowWatch::start(&worker.overlay())).collect();
+    let flow = Flow::start(&here, "192.168.1.2");
+    fabric.reflectors[0].kill(Signal::SIGKILL);
+    flow.wait_for_replies(REPLIES);
+    fabric.reflectors[0].restart();
+    fabric.wait_established();
+    wait::until("the same routes as before", || {
+        let now = routes_of(&fabric.reflectors[0]);
+        if now == before { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    wait::until_true("nothing stale on a worker", || {
+        fabric.workers.iter().all(|worker| worker.peers().iter().all(|peer| peer.stale_routes == 0))
+    });
+    flow.wait_for_replies(REPLIES);
+    let report = flow.stop();
+    eprintln!(
+        "reflector: {} sent, {} lost, longest silence {:?}",
+        report.sent,
+        report.lost.len(),
+        report.longest_silence
+    );
+    assert!(report.lost.is_empty(), "{report:?}");
+    for watch in &watches {
+        assert!(watch.events().is_empty(), "{:?}", watch.events());
+    }
+}
+
+#[test]
+fn a_mac_that_went_while_the_reflector_was_away_goes_from_all_tables() {
+    let (mut fabric, [_here, there]) = ready();
+    fabric.reflectors[0].kill(Signal::SIGKILL);
+    fabric.workers[1].detach(&there);
+    fabric.reflectors[0].restart();
+    fabric.wait_row(0, LAN, MACS[1], None);
+}
+
+#[test]
+fn a_worker_that_is_told_to_flush_removes_forwarding_and_withdraws() {
+    let mut fabric = Fabric::empty(Family::V4);
+    fabric.add_reflector(1);
+    fabric.add_worker(0, &["--flush-on-exit"]);
+    fabric.add_worker(1, &[]);
+    fabric.wait_established();
+    let [_here, _there] = fabric.devices::<2>();
+    fabric.wait_row(0, LAN, MACS[1], Some(1));
+    fabric.wait_row(1, LAN, MACS[0], Some(0));
+    let begin = std::time::Instant::now();
+    fabric.workers[0].kill(Signal::SIGTERM);
+    assert_eq!(fabric.workers[0].fdb(LAN, MACS[1]), None);
+    assert!(!fabric.workers[0].has_device("vx100"));
+    fabric.wait_row(1, LAN, MACS[0], None);
+    assert!(begin.elapsed().as_secs() < 60, "a hard reset is not waited out");
+}
