@@ -13,10 +13,10 @@ const VTEPS: [&str; 2] = ["10.0.0.21", "10.0.0.22"];
 
 /// Our reflector; our worker in adopt mode at the first VTEP; FRR at the second; one device each.
 struct Adopted {
-    _fabric: Fabric,
+    fabric: Fabric,
     ours: Worker,
     theirs: Host,
-    _frr: Frr,
+    frr: Frr,
     devices: [Host; 2],
 }
 
@@ -34,7 +34,7 @@ fn adopted() -> Adopted {
     let ours = Worker::adopt(ours, VTEPS[0], &[&format!("10.0.0.1:{PORT}")]);
     ours.wait_established();
     wait::until_true("FRR's session", || frr.established(&theirs) == 1);
-    Adopted { _fabric: fabric, ours, theirs, _frr: frr, devices }
+    Adopted { fabric, ours, theirs, frr, devices }
 }
 
 fn wait_row(host: &Host, mac: &str, vtep: Option<&str>) {
@@ -46,7 +46,7 @@ fn wait_row(host: &Host, mac: &str, vtep: Option<&str>) {
 
 #[test]
 fn devices_that_others_made_are_served_and_meet_frr() {
-    let Adopted { ours, theirs, devices, .. } = adopted();
+    let Adopted { fabric: _fabric, ours, theirs, frr: _frr, devices } = adopted();
     devices[0].wait_pings("192.168.1.2");
     devices[1].wait_pings("192.168.1.1");
     wait_row(&ours.host, MACS[1], Some(VTEPS[1]));
@@ -62,7 +62,7 @@ fn devices_that_others_made_are_served_and_meet_frr() {
 
 #[test]
 fn lans_that_appear_later_are_served_and_those_that_go_are_left() {
-    let Adopted { ours, theirs, .. } = adopted();
+    let Adopted { fabric: _fabric, ours, theirs, frr: _frr, devices: _devices } = adopted();
     let late = [Host::new("late1"), Host::new("late2")];
     for (index, host) in [&ours.host, &theirs].into_iter().enumerate() {
         handmade::lan(host, 200, VTEPS[index]);
@@ -77,7 +77,7 @@ fn lans_that_appear_later_are_served_and_those_that_go_are_left() {
 
 #[test]
 fn a_mac_that_wanders_from_frr_to_adopted_devices_and_back_is_followed() {
-    let Adopted { ours, theirs, devices, .. } = adopted();
+    let Adopted { fabric: _fabric, ours, theirs, frr: _frr, devices } = adopted();
     let mac = MACS[2];
     let wanderer = |label: &str| Host::new(label);
     let [first, second, third] = ["one", "two", "three"].map(wanderer);
@@ -99,7 +99,7 @@ fn a_mac_that_wanders_from_frr_to_adopted_devices_and_back_is_followed() {
 
 #[test]
 fn an_adopting_worker_killed_and_started_again_loses_no_packet() {
-    let Adopted { mut ours, devices, .. } = adopted();
+    let Adopted { fabric: _fabric, mut ours, theirs: _theirs, frr: _frr, devices } = adopted();
     let flow = Flow::start(&devices[0], "192.168.1.2");
     ours.kill(Signal::SIGKILL);
     flow.wait_for_replies(50);
