@@ -133,6 +133,24 @@ const WRITABLE: [(&str, bool); 16] = [
     ("var/spool/cron", false),
 ];
 
+/// Directories that services write as users of their own. In a user namespace
+/// the host's owners cannot be seen, so they are known by name.
+const OWNED: [(&str, &str); 13] = [
+    ("var/cache/bind", "bind"),
+    ("var/lib/bind", "bind"),
+    ("var/lib/frr", "frr"),
+    ("var/lib/mysql", "mysql"),
+    ("var/lib/postgresql", "postgres"),
+    ("var/log/bind", "bind"),
+    ("var/log/frr", "frr"),
+    ("var/log/mysql", "mysql"),
+    ("var/log/named", "bind"),
+    ("var/log/postgresql", "postgres"),
+    ("var/log/quagga", "quagga"),
+    ("var/log/squid", "proxy"),
+    ("var/spool/squid", "proxy"),
+];
+
 /// What FRR's init script reads where the lab brings no `daemons` file and the
 /// host's cannot be read: the routing daemons that need no choice.
 const FRR_DAEMONS: &str = "\
@@ -310,11 +328,19 @@ pub(super) fn fix_modes(ids: &IdMap) {
         });
     }
     let users = accounts::read();
+    if !ids.is_host() {
+        for (directory, owner) in OWNED {
+            if let Some(user) = users.iter().find(|user| user.name == owner) {
+                // It exists only where the service is installed.
+                let _ = chown(Path::new("/").join(directory), Some(user.uid), Some(user.gid));
+            }
+        }
+    }
     for (directory, owner) in [("/etc/frr", "frr"), ("/etc/quagga", "quagga")] {
         let (Some(user), true) = (users.iter().find(|user| user.name == owner), Path::new(directory).is_dir()) else {
             continue;
         };
-        let (uid, gid) = (ids.uid(user.uid), ids.gid(user.gid));
+        let (uid, gid) = (user.uid, user.gid);
         for_all_below(Path::new(directory), &|path, metadata| {
             let _ = chown(path, Some(uid), Some(gid));
             if metadata.is_file() {

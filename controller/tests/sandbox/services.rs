@@ -16,6 +16,12 @@ as_root_and_as_user!(
     frr_runs_in_several_devices_at_once,
 );
 
+/// With subordinate ids services run as their own users, without root.
+#[test]
+fn frr_runs_as_its_own_user_with_a_range_of_ids() {
+    crate::support::as_user_with_range("sandbox::services::as_user", "frr_runs_in_several_devices_at_once");
+}
+
 const INIT_SCRIPT: &str = "#!/bin/sh
 case $1 in
 start) touch /run/toy; echo started ;;
@@ -132,6 +138,12 @@ fn frr_runs_in_several_devices_at_once() -> TestResult {
         contains(&output(device, "ls /run/frr")?, "zebra.pid")?;
         same(output(device, "ls /var/run/frr/*.pid | wc -l")?.parse::<u32>()? >= 3, true)?;
         contains(&output(device, "systemctl is-active frr")?, "active")?;
+        // Its daemons run as frr, whatever id that is here.
+        let user = output(device, "id -u frr")?;
+        let owner = output(device, "awk '/^Uid:/ { print $2 }' /proc/$(cat /run/frr/bgpd.pid)/status")?;
+        same(owner, user)?;
+        let own_id_exists = output(device, "wc -l < /proc/self/uid_map")? != "1" || crate::support::is_real_root();
+        same(output(device, "id -u frr")? != "0", own_id_exists)?;
     }
     Ok(())
 }

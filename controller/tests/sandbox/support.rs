@@ -2,20 +2,23 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use controller::sandbox::{Device, DeviceSpec, ExitStatus, Progress, SpawnRequest, StartReport, Stdio};
+use controller::sandbox::{Device, DeviceSpec, ExitStatus, Progress, SpawnRequest, StartReport, Stdio as DeviceStdio};
 
 /// What a check gives.
 pub type TestResult = Result<(), Box<dyn Error>>;
 
 /// An id without any right on this machine.
 pub const NOBODY: &str = "65533";
+
+/// What the local mode's supervisor has beside its user namespace.
+const INNER_NAMESPACES: [&str; 6] = ["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,11 +45,37 @@ pub fn as_root(module: &str, name: &str, body: fn() -> TestResult) {
     }
 }
 
+/// Ranges of ids beside the user's own, as `newuidmap` gives them. Takes real
+/// root; otherwise the single id has to do.
+pub fn as_user_with_range(module: &str, name: &str) {
+    if !is_real_root() {
+        return as_user(module, name);
+    }
+    let mut child = Command::new("unshare")
+        .args(["--user", "--keep-caps", "sh", "-c"])
+        .arg("read -r _ && exec setpriv --reuid 0 --regid 0 --clear-groups unshare \"$@\"")
+        .arg("sh")
+        .args(INNER_NAMESPACES)
+        .args(inner_test(module, name))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("unshare of util-linux is there");
+    let own_namespace = fs::read_link("/proc/self/ns/user").expect("/proc is there");
+    let namespace = PathBuf::from(format!("/proc/{}/ns/user", child.id()));
+    eventually("it has a user namespace", || fs::read_link(&namespace).is_ok_and(|link| link != own_namespace))
+        .expect("unshare works");
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", child.id()), "0 65533 1\n1 100000 65536\n").expect("root may");
+    }
+    child.stdin.take().expect("a pipe").write_all(b"go\n").expect("it reads");
+    expect_passed(&child.wait_with_output().expect("it is ours"));
+}
+
 /// Runs a check again in a user namespace of a single id, as the process 1 of
 /// a PID namespace would.
 pub fn as_user(module: &str, name: &str) {
-    let program = std::env::current_exe().expect("the test program has a path");
-    let module = module.split_once("::").expect("a module of the crate").1;
     let mut command = if nix::unistd::Uid::effective().is_root() {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "unshare"]);
@@ -55,13 +84,26 @@ pub fn as_user(module: &str, name: &str) {
         Command::new("unshare")
     };
     let output = command
-        .args(["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"])
-        .arg(program)
-        .args(["--ignored", "--exact", "--nocapture", "--test-threads", "1"])
-        .arg(format!("{}::{name}", module.replace("as_user", "inside")))
+        .args(["--user", "--map-root-user"])
+        .args(INNER_NAMESPACES)
+        .args(inner_test(module, name))
         .output()
         .expect("setpriv and unshare of util-linux are there");
-    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    expect_passed(&output);
+}
+
+/// The command line of the test that does the check.
+fn inner_test(module: &str, name: &str) -> Vec<String> {
+    let program = std::env::current_exe().expect("the test program has a path");
+    let module = module.split_once("::").expect("a module of the crate").1;
+    let test = format!("{}::{name}", module.replace("as_user", "inside"));
+    let mut line = vec![program.display().to_string()];
+    line.extend(["--ignored", "--exact", "--nocapture", "--test-threads", "1", &test].map(str::to_owned));
+    line
+}
+
+fn expect_passed(output: &Output) {
+    let text = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();
     assert!(output.status.success(), "{text}");
     assert!(text.contains("1 passed"), "{text}");
 }
@@ -85,7 +127,7 @@ pub fn run(device: &Device, argv: &[String]) -> Result<(ExitStatus, String), Box
     let mut process = device.spawn(SpawnRequest {
         argv: argv.to_vec(),
         env: Vec::new(),
-        stdio: Stdio::Passed([null.into(), writer.try_clone()?.into(), writer.into()]),
+        stdio: DeviceStdio::Passed([null.into(), writer.try_clone()?.into(), writer.into()]),
     })?;
     let mut text = Vec::new();
     reader.read_to_end(&mut text)?;
