@@ -9,3 +9,4 @@
 //! ```
 
 pub mod message;
+pub mod session;
