@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use cni::client::{Client, ClientError};
 use cni::{Attach, Attachment, PodDescriptors};
@@ -209,6 +210,20 @@ impl Worker {
     /// What the worker answers.
     pub fn try_attach(&self, device: &Host, wanted: Attach) -> Result<cni::Attached, ClientError> {
         self.cni().attach(wanted, &descriptors(device))
+    }
+
+    /// Attaches a device and tells when the request left and when the reply came.
+    ///
+    /// # Panics
+    ///
+    /// If the worker refuses.
+    pub fn timed_attach(&self, device: &Host, wanted: Attach) -> (Instant, Instant) {
+        let (mut client, descriptors) = (self.cni(), descriptors(device));
+        let requested = Instant::now();
+        let result = client.attach(wanted, &descriptors);
+        let replied = Instant::now();
+        result.unwrap_or_else(|error| panic!("attach: {error}"));
+        (requested, replied)
     }
 
     fn cni(&self) -> Client {

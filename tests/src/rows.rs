@@ -9,12 +9,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use netlink_packet_core::{
+    NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    self, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, sockopt,
+    self, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, sockopt,
 };
 
 use crate::{inside, wait};
@@ -88,6 +92,36 @@ impl Drop for RowWatch {
             let _ = thread.join();
         }
     }
+}
+
+/// Adds a MAC to a port of a bridge, as `bridge fdb add MAC dev PORT master static` does, and tells when the request left.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+pub fn add_static(namespace: &File, port: &str, mac: [u8; 6]) -> Instant {
+    inside::run(namespace, || {
+        let index = nix::net::if_::if_nametoindex(port).unwrap_or_else(|error| panic!("{port}: {error}"));
+        let socket = open().unwrap_or_else(|error| panic!("no netlink socket: {error}"));
+        let mut row = NeighbourMessage::default();
+        row.header.family = AddressFamily::Bridge;
+        row.header.ifindex = index;
+        row.header.state = NeighbourState::Noarp;
+        row.header.flags = NeighbourFlags::Controller;
+        row.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        let mut message = NetlinkMessage::new(
+            NetlinkHeader::default(),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(row)),
+        );
+        message.header.flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        let left = Instant::now();
+        let sent = send(socket.as_raw_fd(), &bytes, MsgFlags::empty());
+        assert_eq!(sent, Ok(bytes.len()), "the kernel did not take a row for {port}");
+        left
+    })
 }
 
 fn open() -> nix::Result<OwnedFd> {
