@@ -260,7 +260,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_input_leaves_a_consistent_engine(tight: bool, inputs in prop::collection::vec(inputs(), 0..150)) {

@@ -452,7 +452,7 @@ fn settle_and_check(fabric: &mut Fabric) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn after_quiet_all_workers_agree_on_one_owner_of_every_mac(
