@@ -10,7 +10,6 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
@@ -325,7 +324,7 @@ impl<F: Family> Table<F> {
 
     /// The id of a key, which it gets now if it has none.
     fn intern(&mut self, key: F::Key) -> DestinationId {
-        let hash = self.hasher.hash_one(&key);
+        let hash = F::hash(&key, &self.hasher);
         let destinations = &self.destinations;
         let equal = |id: &DestinationId| destinations.get(id.index()).is_some_and(|other| other.key == key);
         if let Some(id) = self.ids.find(hash, equal).copied() {
@@ -356,7 +355,7 @@ impl<F: Family> Table<F> {
 
     /// The id of a key that has one.
     pub fn find(&self, key: &F::Key) -> Option<DestinationId> {
-        let hash = self.hasher.hash_one(key);
+        let hash = F::hash(key, &self.hasher);
         self.ids.find(hash, |id| self.get(*id).is_some_and(|other| other.key == *key)).copied()
     }
 }
@@ -370,5 +369,5 @@ fn is_hidden<F: Family>(destination: &Destination<F>, path: &Path<F>, store: &At
 }
 
 fn hash_of<F: Family>(destinations: &[Destination<F>], hasher: &FixedState, id: DestinationId) -> u64 {
-    destinations.get(id.index()).map_or(0, |destination| hasher.hash_one(&destination.key))
+    destinations.get(id.index()).map_or(0, |destination| F::hash(&destination.key, hasher))
 }

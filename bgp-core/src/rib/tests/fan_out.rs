@@ -262,3 +262,10 @@ fn a_peer_that_never_reads_is_reported_once_it_costs_too_much() {
     rib.flush();
     assert_eq!((rib.drain_laggards(), rib.stats().dead_destinations), (vec![], 0));
 }
+
+#[test]
+fn a_route_costs_little_memory() {
+    use crate::rib::table::Destination;
+    use crate::wire::Evpn;
+    assert!(size_of::<Destination<Evpn>>() <= 160, "{}", size_of::<Destination<Evpn>>());
+}
