@@ -18,8 +18,8 @@ use std::task::{Context, Poll};
 
 use bgp_core::session::{ConnectionId, Direction, Output, Peer, SendQueue, State, StopReason};
 use bgp_core::time::Instant;
-use bgp_core::types::PeerId;
-use bgp_core::wire::message::{RouteRefresh, Update};
+use bgp_core::types::{AddressFamily, PeerId};
+use bgp_core::wire::message::{RefreshKind, RouteRefresh, Update};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -78,7 +78,8 @@ pub(crate) struct PeerTask {
     /// What the timer is set to; none: it is not wanted.
     armed: Option<Instant>,
     updates: Vec<Update>,
-    last_refresh: Option<RouteRefresh>,
+    /// Families for which a refresh was passed on since the last read.
+    requested: Vec<AddressFamily>,
     error: Option<String>,
     reported: (State, Option<String>),
     leaving: Option<Leave>,
@@ -106,7 +107,7 @@ impl PeerTask {
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             armed: None,
             updates: Vec::new(),
-            last_refresh: None,
+            requested: Vec::new(),
             error: None,
             reported: (State::Idle, None),
             leaving: None,
@@ -190,7 +191,7 @@ impl PeerTask {
     }
 
     fn poll_writes(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = self.clock.now();
+        let clock = self.clock;
         let mut progress = Poll::Pending;
         let mut finished = false;
         for connection in &mut self.connections {
@@ -202,11 +203,11 @@ impl PeerTask {
             let queue = if connection.writer.is_empty() { SendQueue::Empty } else { SendQueue::Pending };
             match written {
                 Poll::Ready(octets) => {
-                    self.peer.written(now, connection.id, octets, queue);
+                    self.peer.written(clock.now(), connection.id, octets, queue);
                     progress = Poll::Ready(());
                 }
                 // The socket is full: from now on the peer must make progress.
-                Poll::Pending => self.peer.written(now, connection.id, 0, queue),
+                Poll::Pending => self.peer.written(clock.now(), connection.id, 0, queue),
             }
             finished |= connection.writer.take_finished();
         }
@@ -363,7 +364,7 @@ impl PeerTask {
             }
         }
         self.flush_updates();
-        self.last_refresh = None;
+        self.requested.clear();
         self.report_state();
     }
 
@@ -375,10 +376,13 @@ impl PeerTask {
         }
     }
 
-    /// Passes a refresh on, the same one only once per read: it is small to ask and large to answer.
+    /// Passes a refresh on; a request for the same family only once per read: it is small to ask and large to answer.
     fn pass_refresh(&mut self, refresh: RouteRefresh) {
-        if self.last_refresh.replace(refresh) == Some(refresh) {
-            return;
+        if refresh.kind == RefreshKind::Request {
+            if self.requested.contains(&refresh.family) {
+                return;
+            }
+            self.requested.push(refresh.family);
         }
         if let Some((_, session)) = self.session {
             self.tell(Event::Refresh { peer: self.id, session, refresh });

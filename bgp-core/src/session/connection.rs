@@ -12,6 +12,9 @@ use crate::wire::{DecodeContext, Frame, MaxMessage, Message, MessageKind, Notifi
 /// a dead one.
 const SEND_PROGRESS_OCTETS: usize = 65_536;
 
+/// Input memory that an idle connection keeps: with a thousand peers, what each once needed adds up.
+const KEPT_INPUT_OCTETS: usize = 8_192;
+
 /// What the input of a connection holds next.
 #[derive(Debug)]
 pub(super) enum Incoming {
@@ -88,6 +91,9 @@ impl Connection {
     /// Takes the next message off the input, if it is whole.
     pub(super) fn next(&mut self, statistics: &mut Statistics) -> Option<Incoming> {
         if self.input.is_empty() {
+            if self.input.capacity() > KEPT_INPUT_OCTETS {
+                self.input = BytesMut::new();
+            }
             return self.closed.then_some(Incoming::Closed);
         }
         match frame(&mut self.input, self.max_message) {

@@ -4,7 +4,8 @@ use super::connection::{Connection, Incoming};
 use super::peer::{Peer, Phase};
 use super::{ConnectionId, Direction, DownCause, Negotiated, Output, State};
 use crate::time::Duration;
-use crate::wire::{Message, Notification, NotificationCode, Open, Update};
+use crate::wire::message::RefreshKind;
+use crate::wire::{Message, Notification, NotificationCode, Open, RouteRefresh, Update};
 
 /// Two connections that began further apart than this are not a collision (RFC 4271 section 6.8): the peer has lost the
 /// older one.
@@ -76,12 +77,7 @@ impl Peer {
             Message::Open(open) => self.handle_open(id, &open),
             Message::Keepalive => self.handle_keepalive(id),
             Message::Update(update) => self.handle_update(id, update),
-            Message::RouteRefresh(refresh) => {
-                let carried = |negotiated: &Negotiated| negotiated.has(refresh.family);
-                if self.negotiated().is_some_and(carried) {
-                    self.outputs.push_back(Output::RouteRefresh(refresh));
-                }
-            }
+            Message::RouteRefresh(refresh) => self.handle_refresh(refresh),
             Message::Notification(notification) => {
                 self.end(id, DownCause::NotificationReceived(notification), None);
             }
@@ -131,6 +127,14 @@ impl Peer {
         let findings = u64::try_from(update.findings.len()).unwrap_or(u64::MAX);
         self.statistics.findings = self.statistics.findings.saturating_add(findings);
         self.outputs.push_back(Output::Update(update));
+    }
+
+    /// Unknown subtypes (RFC 7313 section 5) and families that the session does not carry (RFC 2918) are ignored.
+    fn handle_refresh(&mut self, refresh: RouteRefresh) {
+        let known = !matches!(refresh.kind, RefreshKind::Unknown(_));
+        if known && self.negotiated().is_some_and(|negotiated| negotiated.has(refresh.family)) {
+            self.outputs.push_back(Output::RouteRefresh(refresh));
+        }
     }
 
     /// Decides between the connection whose OPEN has come and another one, if there is another; ends the loser.

@@ -143,6 +143,22 @@ impl StopReason {
     }
 }
 
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shutdown { communication } if communication.is_empty() => "shut down here",
+            Self::Shutdown { communication } => return write!(f, "shut down here: {communication:?}"),
+            Self::Deconfigured => "removed from the configuration",
+            Self::HardReset => "leaving for good",
+            Self::Restart => "leaving to restart",
+            Self::Reset { administrative: true } => "reset by an operator",
+            Self::Reset { administrative: false } => "reset for a changed configuration",
+            Self::MaxPrefixes => "the peer announced more routes than it may",
+            Self::OutOfResources => "the peer cost more resources than it may",
+        })
+    }
+}
+
 /// Why a session or a connection ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DownCause {
@@ -167,7 +183,7 @@ pub enum DownCause {
 impl fmt::Display for DownCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped(reason) => write!(f, "stopped here: {}", reason.notification()),
+            Self::Stopped(reason) => fmt::Display::fmt(reason, f),
             Self::HoldTimerExpired => f.write_str("nothing heard from the peer for the hold time"),
             Self::SendHoldTimerExpired => f.write_str("the peer read nothing for the send-hold time"),
             Self::OpenTimedOut => f.write_str("the peer sent no OPEN in time"),

@@ -237,6 +237,24 @@ fn opens_that_cannot_be_accepted_are_answered_with_their_subcode() {
 }
 
 #[test]
+fn refreshes_of_unknown_kinds_and_families_are_ignored() {
+    use crate::wire::RouteRefresh;
+    use crate::wire::message::RefreshKind;
+    let mut peer = peer_in(State::Established, config(1), &config(2));
+    for (family, kind, outputs) in [
+        (EVPN, RefreshKind::Request, 1),
+        (EVPN, RefreshKind::Begin, 1),
+        (EVPN, RefreshKind::Unknown(3), 0),
+        (AddressFamily::IPV4_UNICAST, RefreshKind::Request, 0),
+    ] {
+        let refresh = encoded(&Message::RouteRefresh(RouteRefresh { family, kind }));
+        peer.received(Instant::from_secs(2), ConnectionId(1), &refresh);
+        assert_eq!(drain(&mut peer).len(), outputs, "{family} {kind:?}");
+    }
+    assert_eq!(peer.state(), State::Established);
+}
+
+#[test]
 fn a_hold_time_of_zero_means_no_keepalives_and_no_expiry() {
     let mut net = Net::new(PeerConfig { hold_time_secs: 0, ..config(1) }, passive(2));
     net.start();
