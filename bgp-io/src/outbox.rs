@@ -94,3 +94,67 @@ impl fmt::Debug for Outbox {
         f.debug_struct("Outbox").field("waiting", &self.waiting.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bgp_core::session::State;
+    use bgp_core::types::PeerId;
+    use tokio::sync::mpsc::channel;
+
+    use super::*;
+    use crate::api::SessionId;
+
+    fn ready(session: u64) -> Event {
+        Event::WriterReady { peer: PeerId(1), session: SessionId(session) }
+    }
+
+    fn state(state: State) -> Event {
+        Event::State { peer: PeerId(1), state, error: None }
+    }
+
+    #[tokio::test]
+    async fn events_arrive_in_order_however_slow_the_owner_is() {
+        let (sender, mut receiver) = channel(1);
+        let mut outbox = Outbox::new(sender);
+        (0..5).for_each(|session| outbox.push(ready(session)));
+        assert_eq!(outbox.waiting.len(), 4);
+        for expected in 0..5 {
+            let Some(Event::WriterReady { session, .. }) = receiver.recv().await else { panic!("an event is lost") };
+            assert_eq!(session, SessionId(expected));
+            if !outbox.is_empty() {
+                poll_fn(|cx| outbox.poll_flush(cx)).await;
+            }
+        }
+        assert!(outbox.is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_the_last_of_several_states_waits() {
+        let (sender, mut receiver) = channel(1);
+        let mut outbox = Outbox::new(sender);
+        outbox.push(ready(1));
+        for _ in 0..100 {
+            outbox.push(state(State::Connect));
+            outbox.push(state(State::Active));
+        }
+        assert_eq!(outbox.waiting.len(), 1);
+        receiver.recv().await;
+        poll_fn(|cx| outbox.poll_flush(cx)).await;
+        let last = receiver.recv().await;
+        assert!(matches!(last, Some(Event::State { state: State::Active, .. })), "{last:?}");
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_an_owner_that_is_gone() {
+        let (sender, receiver) = channel(1);
+        let mut outbox = Outbox::new(sender);
+        outbox.push(ready(1));
+        outbox.push(ready(2));
+        drop(receiver);
+        poll_fn(|cx| outbox.poll_flush(cx)).await;
+        outbox.push(ready(3));
+        assert!(outbox.is_empty());
+    }
+}

@@ -122,10 +122,10 @@ mod tests {
     fn drain(writer: &mut Writer, step: usize) -> Vec<u8> {
         let mut out = Vec::new();
         while !writer.is_empty() {
-            let front = writer.with_slices(|slices| slices.iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>());
-            let taken = front.len().min(step);
-            out.extend_from_slice(&front[..taken]);
-            writer.advance(taken);
+            let front: Vec<u8> =
+                writer.with_slices(|slices| slices.iter().flat_map(|slice| slice.iter().copied()).take(step).collect());
+            writer.advance(front.len());
+            out.extend(front);
         }
         out
     }

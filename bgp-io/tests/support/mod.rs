@@ -86,6 +86,16 @@ impl Speaker {
         .await
     }
 
+    /// Waits for a session to come up (true) or go down.
+    pub async fn established_or_down(&mut self) -> bool {
+        self.until(|event| match event {
+            Event::Established { .. } => Some(true),
+            Event::Down { .. } => Some(false),
+            _ => None,
+        })
+        .await
+    }
+
     /// Waits for a failure whose words contain `part`.
     pub async fn error(&mut self, part: &str) -> String {
         self.until(|event| match event {
