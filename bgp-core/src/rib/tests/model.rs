@@ -361,8 +361,6 @@ fn as_sent(path: &Path, source: u32, peer: u32) -> PathAttributes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn every_peer_holds_exactly_what_the_rules_say(steps in vec(step(), 1..120)) {
         let mut model = Model::new(Role::Reflector { cluster_id: Some(99) });
