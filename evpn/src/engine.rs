@@ -167,21 +167,16 @@ impl Engine {
         }
     }
 
-    /// The bridge has no row for the MAC on this port any more: aged, deleted, or moved, by a write that this engine
-    /// wished for as well. A late event of an earlier port does no harm.
+    /// The bridge has no row for the MAC on this port any more: aged, deleted, or moved. A late event of an earlier port
+    /// does no harm.
     pub fn forgotten(&mut self, vni: Vni, member: Member, mac: MacAddr, now: Instant) {
         self.with_known(vni, now, |vrf, cx| vrf.forgotten(mac, member, cx));
     }
 
     /// The MAC's rows were written as remote, as this engine wished: whatever port the bridge knew it on, it no longer
-    /// does.
+    /// does. May come later than the news that a frame has taken the written row over; that stands.
     pub fn written_remote(&mut self, vni: Vni, mac: MacAddr, now: Instant) {
-        self.with_known(vni, now, |vrf, cx| {
-            let local = vrf.macs.get(&mac).and_then(|state| state.local.as_ref());
-            if let Some(learned) = local.and_then(|local| local.learned) {
-                vrf.forgotten(mac, learned.member, cx);
-            }
-        });
+        self.with_known(vni, now, |vrf, cx| vrf.written_remote(mac, cx));
     }
 
     /// An operator says that a frozen MAC may move again.

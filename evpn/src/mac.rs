@@ -63,6 +63,8 @@ pub(crate) struct Learned {
 pub(crate) struct Local {
     pub(crate) claims: SmallVec<[HeldClaim; 1]>,
     pub(crate) learned: Option<Learned>,
+    /// The port took over the last row that was written as remote, so no such write says that the port lost the MAC.
+    pub(crate) took_over: bool,
     pub(crate) sequence: u32,
     /// Until when, and only once, a rival's answer to the last claim is answered.
     pub(crate) contest_until: Option<Instant>,

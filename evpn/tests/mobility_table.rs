@@ -31,6 +31,7 @@ const EVENTS: &[&str] = &[
     "learned 100 2 m1",
     "taken-over 100 1 m1",
     "forgotten 100 1 m1",
+    "written-remote 100 m1",
     "claim 100 1 m1",
     "claim 100 2 m1 sticky",
     "restore 100 1 m1",

@@ -99,6 +99,7 @@ impl MacVrf {
         let owner = state.owner;
         let local = state.local.get_or_insert_default();
         local.learned = Some(learned);
+        local.took_over = sighting == Sighting::TakenOver || (local.took_over && before.is_some());
         if let (Owner::Remote(rival), true) = (owner, takes_back) {
             local.outbid(rival.sequence);
         }
@@ -146,6 +147,14 @@ impl MacVrf {
             self.census.learned = self.census.learned.saturating_sub(1);
             self.unlink(mac, member);
             self.local_shrunk(mac, cx);
+        }
+    }
+
+    /// A write as remote was carried out.
+    pub(crate) fn written_remote(&mut self, mac: MacAddr, cx: &mut Context<'_>) {
+        let local = self.macs.get(&mac).and_then(|state| state.local.as_ref());
+        if let Some(learned) = local.filter(|local| !local.took_over).and_then(|local| local.learned) {
+            self.forgotten(mac, learned.member, cx);
         }
     }
 

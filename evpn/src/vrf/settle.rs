@@ -101,8 +101,12 @@ impl MacVrf {
     fn publish(&mut self, mac: MacAddr, owner: Owner, cx: &mut Context<'_>) {
         let vni = self.vni;
         let Some(state) = self.macs.get_mut(&mac) else { return };
-        if let (Owner::Remote(rival), true, Some(local)) = (owner, state.has_claim(), &mut state.local) {
-            local.yielded_to.get_or_insert(rival.vtep);
+        if let (Owner::Remote(rival), Some(local)) = (owner, &mut state.local) {
+            // The row will be written as remote, after any takeover so far.
+            local.took_over = false;
+            if !local.claims.is_empty() {
+                local.yielded_to.get_or_insert(rival.vtep);
+            }
         }
         let row = state.decide_row(owner);
         let published = state.decide_announcement(owner);

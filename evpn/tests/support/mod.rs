@@ -8,6 +8,7 @@
 //! attach VNI PORT       detach VNI PORT     serve VNI      unserve VNI
 //! claim VNI PORT MAC [ip A]… [sticky]       restore …       release VNI PORT MAC
 //! learned VNI PORT MAC [sticky]             taken-over VNI PORT MAC [sticky]       forgotten VNI PORT MAC
+//! written-remote VNI MAC
 //! mac VNI MAC via VTEP [ip A] [seq N] [sticky] [llgr-stale] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
 //! flood VNI via VTEP [originator A] [pmsi A|none|pim] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
 //! withdraw mac …        withdraw flood …    with what identifies the route
@@ -114,6 +115,7 @@ impl Rig {
                 let (vni, member, mac) = (vni(&mut words), member(&mut words), mac(&mut words));
                 self.engine.taken_over(vni, member, mac, words.next().is_some(), now);
             }
+            "written-remote" => self.engine.written_remote(vni(&mut words), mac(&mut words), now),
             "forgotten" => self.engine.forgotten(vni(&mut words), member(&mut words), mac(&mut words), now),
             "clear" => self.engine.clear_duplicate(vni(&mut words), mac(&mut words), now),
             "mac" | "flood" => {
@@ -284,78 +286,121 @@ fn adopted(words: &mut Words<'_>) -> (Key, Desired) {
     }
 }
 
-/// Reads a route line. What is not said is as a well-behaved worker of AS 65000 would send it.
-fn route(kind: &str, words: &mut Words<'_>) -> RouteLine {
-    let vni = vni(words);
-    let is_mac = kind == "mac";
-    let mac = if is_mac { mac(words) } else { MacAddr::ZERO };
-    assert_eq!(words.next(), Some("via"));
-    let vtep: IpAddr = next(words);
+/// What a route line says. What is not said is as a well-behaved worker of AS 65000 would send it.
+struct RouteWords {
+    vni: Vni,
+    vtep: IpAddr,
+    rd: String,
+    ip: Option<IpAddr>,
+    originator: IpAddr,
+    pmsi: String,
+    mobility: MacMobility,
+    label: u32,
+    is_stale: bool,
+    has_targets: bool,
+    /// None said: the one of the LAN.
+    targets: Vec<String>,
+    has_encapsulations: bool,
+    /// None said: VXLAN.
+    encapsulations: Vec<u16>,
+}
 
-    let mut rd = format!("{vtep}:{vni}");
-    let (mut ip, mut originator, mut pmsi) = (None, vtep, vtep.to_string());
-    let mut mobility = MacMobility::default();
-    let mut targets = vec![format!("65000:{vni}")];
-    let mut has_own_targets = false;
-    let mut encapsulations = vec![8_u16];
-    let mut has_own_encapsulations = false;
-    let mut label = vni.get();
-    let mut is_stale = false;
-    while let Some(word) = words.next() {
-        match word {
-            "ip" => ip = Some(next(words)),
-            "seq" => mobility.sequence = next(words),
-            "sticky" => mobility.sticky = true,
-            "llgr-stale" => is_stale = true,
-            "rd" => rd = format!("{}:{vni}", words.next().unwrap()),
-            "originator" => originator = next(words),
-            "pmsi" => pmsi = words.next().unwrap().to_owned(),
-            "label" => label = next(words),
-            "no-rt" => targets.clear(),
-            "no-encap" => encapsulations.clear(),
-            "rt" => {
-                if !std::mem::replace(&mut has_own_targets, true) {
-                    targets.clear();
-                }
-                targets.push(words.next().unwrap().to_owned());
-            }
-            "encap" => {
-                if !std::mem::replace(&mut has_own_encapsulations, true) {
-                    encapsulations.clear();
-                }
-                encapsulations.push(next(words));
-            }
-            other => panic!("unexpected `{other}`"),
+impl RouteWords {
+    fn new(vni: Vni, vtep: IpAddr) -> Self {
+        Self {
+            vni,
+            vtep,
+            rd: vtep.to_string(),
+            ip: None,
+            originator: vtep,
+            pmsi: vtep.to_string(),
+            mobility: MacMobility::default(),
+            label: vni.get(),
+            is_stale: false,
+            has_targets: true,
+            targets: Vec::new(),
+            has_encapsulations: true,
+            encapsulations: Vec::new(),
         }
     }
-    let rd = distinguisher(&rd);
-    let tag = EthernetTag(0);
-    let [_, a, b, c] = label.to_be_bytes();
-    let label = Label([a, b, c]);
-    let mut attributes = PathAttributes::new(vtep);
-    if is_stale {
-        attributes.communities.push(0xffff_0006);
+
+    fn read(mut self, words: &mut Words<'_>) -> Self {
+        while let Some(word) = words.next() {
+            match word {
+                "ip" => self.ip = Some(next(words)),
+                "seq" => self.mobility.sequence = next(words),
+                "sticky" => self.mobility.sticky = true,
+                "llgr-stale" => self.is_stale = true,
+                "rd" => self.rd = next(words),
+                "originator" => self.originator = next(words),
+                "pmsi" => self.pmsi = next(words),
+                "label" => self.label = next(words),
+                "no-rt" => self.has_targets = false,
+                "no-encap" => self.has_encapsulations = false,
+                "rt" => self.targets.push(next(words)),
+                "encap" => self.encapsulations.push(next(words)),
+                other => panic!("unexpected `{other}`"),
+            }
+        }
+        if self.has_targets && self.targets.is_empty() {
+            self.targets.push(format!("65000:{}", self.vni));
+        }
+        if self.has_encapsulations && self.encapsulations.is_empty() {
+            self.encapsulations.push(8);
+        }
+        self
     }
-    attributes.extended_communities.extend(targets.iter().map(|target| target_community(target)));
-    for tunnel in encapsulations {
-        let [high, low] = tunnel.to_be_bytes();
-        attributes.extended_communities.push(ExtendedCommunity([3, 0x0c, 0, 0, 0, 0, high, low]));
+
+    fn label(&self) -> Label {
+        let [_, a, b, c] = self.label.to_be_bytes();
+        Label([a, b, c])
     }
-    if mobility != MacMobility::default() {
-        attributes.extended_communities.push(ExtendedCommunity::mac_mobility(mobility));
+
+    fn attributes(&self) -> PathAttributes {
+        let mut attributes = PathAttributes::new(self.vtep);
+        if self.is_stale {
+            attributes.communities.push(0xffff_0006);
+        }
+        attributes.extended_communities.extend(self.targets.iter().map(|target| target_community(target)));
+        for tunnel in &self.encapsulations {
+            let [high, low] = tunnel.to_be_bytes();
+            attributes.extended_communities.push(ExtendedCommunity([3, 0x0c, 0, 0, 0, 0, high, low]));
+        }
+        if self.mobility != MacMobility::default() {
+            attributes.extended_communities.push(ExtendedCommunity::mac_mobility(self.mobility));
+        }
+        attributes
     }
-    if is_mac {
-        let payload = EvpnPayload::MacIp { esi: EthernetSegmentId::default(), label, label2: None };
-        return RouteLine { key: EvpnKey::MacIp { rd, tag, mac, ip }, payload, attributes };
+
+    fn pmsi(&self) -> Option<PmsiTunnel> {
+        let tunnel = match self.pmsi.as_str() {
+            "none" => return None,
+            "pim" => Tunnel::Other { tunnel_type: 3, identifier: Default::default() },
+            address => Tunnel::IngressReplication(address.parse().unwrap()),
+        };
+        Some(PmsiTunnel { flags: 0, label: self.label(), tunnel })
     }
-    let tunnel = match pmsi.as_str() {
-        "none" => None,
-        "pim" => Some(Tunnel::Other { tunnel_type: 3, identifier: Default::default() }),
-        address => Some(Tunnel::IngressReplication(address.parse().unwrap())),
-    };
-    attributes.pmsi_tunnel = tunnel.map(|tunnel| PmsiTunnel { flags: 0, label, tunnel });
-    let key = EvpnKey::InclusiveMulticast { rd, tag, originator };
-    RouteLine { key, payload: EvpnPayload::InclusiveMulticast, attributes }
+}
+
+fn route(kind: &str, words: &mut Words<'_>) -> RouteLine {
+    let vni = vni(words);
+    let mac = (kind == "mac").then(|| mac(words));
+    assert_eq!(words.next(), Some("via"));
+    let said = RouteWords::new(vni, next(words)).read(words);
+    let (rd, tag) = (distinguisher(&format!("{}:{vni}", said.rd)), EthernetTag(0));
+    let mut attributes = said.attributes();
+    match mac {
+        Some(mac) => {
+            let esi = EthernetSegmentId::default();
+            let payload = EvpnPayload::MacIp { esi, label: said.label(), label2: None };
+            RouteLine { key: EvpnKey::MacIp { rd, tag, mac, ip: said.ip }, payload, attributes }
+        }
+        None => {
+            attributes.pmsi_tunnel = said.pmsi();
+            let key = EvpnKey::InclusiveMulticast { rd, tag, originator: said.originator };
+            RouteLine { key, payload: EvpnPayload::InclusiveMulticast, attributes }
+        }
+    }
 }
 
 fn distinguisher(text: &str) -> RouteDistinguisher {
