@@ -57,6 +57,14 @@ pub enum ControlError {
     /// Another process answers there.
     #[error("{0} is in use by another process; stop it or give --control another path")]
     InUse(PathBuf),
+    /// The socket cannot be made.
+    #[error("--control {path}: {source}; give a path in a directory that this process may write to")]
+    Bind {
+        /// Which socket.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The system refused.
     #[error("control socket {path}: {source}; is the daemon running, and may you open its socket?")]
     Io {
@@ -88,7 +96,7 @@ pub struct Server {
 impl Server {
     /// Binds `path`, mode 0600, replacing the socket of a process that is gone.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
-        let io = |source| ControlError::Io { path: path.to_owned(), source };
+        let io = |source| ControlError::Bind { path: path.to_owned(), source };
         if path.exists() {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(ControlError::InUse(path.to_owned()));

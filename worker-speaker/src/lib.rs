@@ -41,29 +41,45 @@ pub fn run_cli(args: Vec<OsString>) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(NAME, &error),
     };
-    let (dataplane, events, thread) = match open_dataplane(&settings) {
-        Ok(parts) => parts,
+    let opened = match open_dataplane(&settings) {
+        Ok(opened) => opened,
         Err(error) => return fail(NAME, &error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(NAME, &format!("cannot start threads: {error}")),
     };
-    let result = runtime.block_on(worker::run(options, settings, dataplane, events));
+    let made = opened.made.clone();
+    let result = runtime.block_on(async {
+        let started = worker::start(options, settings, opened.handle, opened.events).await;
+        if let (Err(_), Some(namespace)) = (&started, &made) {
+            discard(namespace);
+        }
+        started?.serve().await
+    });
     drop(runtime);
     // The last handle is gone: the thread finishes what it has and ends.
-    let _ = thread.join();
+    let _ = opened.thread.join();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(NAME, &error),
     }
 }
 
+/// The kernel's devices in the hands of their thread.
+struct Opened {
+    handle: Handle,
+    events: Events,
+    thread: JoinHandle<()>,
+    /// The overlay namespace, if this process made it.
+    made: Option<String>,
+}
+
 /// Opens the kernel's devices, before any other thread runs: what it says is missing, is missing for good.
-fn open_dataplane(settings: &Settings) -> Result<(Handle, Events, JoinHandle<()>), String> {
-    let mode = match &settings.overlay {
-        Overlay::Adopt => Mode::Adopt,
-        Overlay::Namespace(name) => Mode::Overlay { namespace: name.clone() },
+fn open_dataplane(settings: &Settings) -> Result<Opened, String> {
+    let (mode, name) = match &settings.overlay {
+        Overlay::Adopt => (Mode::Adopt, None),
+        Overlay::Namespace(name) => (Mode::Overlay { namespace: name.clone() }, Some(name.clone())),
     };
     let config = Config {
         vtep: settings.vtep,
@@ -73,5 +89,18 @@ fn open_dataplane(settings: &Settings) -> Result<(Handle, Events, JoinHandle<()>
         suppress_neighbors: false,
     };
     let linux = Linux::open(config).map_err(|error| error.to_string())?;
-    spawn(linux).map_err(|error| format!("cannot start the dataplane's thread: {error}"))
+    let made = name.filter(|_| linux.made_namespace());
+    let (handle, events, thread) =
+        spawn(linux).map_err(|error| format!("cannot start the dataplane's thread: {error}"))?;
+    Ok(Opened { handle, events, thread, made })
+}
+
+/// Removes what a start that failed has made; what existed before stays as it was.
+fn discard(namespace: &str) {
+    if let Err(error) = dataplane::linux::remove_namespace(namespace) {
+        tracing::warn!(%error, "a network namespace is left behind");
+    }
+    // Only empty directories go.
+    let directory = worker::state_directory(namespace);
+    let _ = std::fs::remove_dir(directory.join("attachments")).and_then(|()| std::fs::remove_dir(directory));
 }

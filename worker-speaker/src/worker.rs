@@ -81,8 +81,19 @@ pub(crate) struct Worker {
     next_audit: Instant,
 }
 
-/// Runs until told to stop; the error is for people.
-pub async fn run(options: Options, settings: Settings, dataplane: Handle, events: Events) -> Result<(), String> {
+/// A worker that has everything it needs.
+pub struct Started {
+    worker: Worker,
+    sessions: mpsc::Receiver<Event>,
+    service: Service,
+    events: Events,
+    /// Kept so that the channel stays open where no socket is served.
+    requests: mpsc::Sender<CniRequest>,
+    cni: mpsc::Receiver<CniRequest>,
+}
+
+/// Opens all sockets and takes over what the kernel holds; the error is for people, and nothing was changed then.
+pub async fn start(options: Options, settings: Settings, dataplane: Handle, events: Events) -> Result<Started, String> {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).map_err(|error| error.to_string())?;
     let ready = Readiness::default();
@@ -117,10 +128,18 @@ pub async fn run(options: Options, settings: Settings, dataplane: Handle, events
         cni_server::start(path, requests.clone())?;
     }
     tracing::info!(asn = %worker.settings.asn, vtep = %worker.settings.vtep, "serving this node's LANs");
-    let result = worker.main_loop(sessions, service, events, cni).await;
-    drop(requests);
-    worker.leave().await;
-    result
+    Ok(Started { worker, sessions, service, events, requests, cni })
+}
+
+impl Started {
+    /// Runs until told to stop; the error is for people.
+    pub async fn serve(self) -> Result<(), String> {
+        let Self { mut worker, sessions, service, events, requests, cni } = self;
+        let result = worker.main_loop(sessions, service, events, cni).await;
+        drop(requests);
+        worker.leave().await;
+        result
+    }
 }
 
 /// Unpredictable to peers: the hasher's own randomness.
@@ -145,10 +164,15 @@ fn engine_config(settings: &Settings) -> evpn::Config {
     config
 }
 
+/// Where the worker of this overlay namespace keeps what it must know after a restart.
+pub fn state_directory(namespace: &str) -> PathBuf {
+    PathBuf::from("/run/megalos").join(namespace)
+}
+
 /// Attachments of one overlay namespace are kept apart from another's on the same host.
 fn store(settings: &Settings) -> Result<Option<Store>, String> {
     let Overlay::Namespace(name) = &settings.overlay else { return Ok(None) };
-    let directory = PathBuf::from("/run/megalos").join(name).join("attachments");
+    let directory = state_directory(name).join("attachments");
     let store = Store::open(directory.clone())
         .map_err(|error| format!("cannot keep attachments in {}: {error}; run as root", directory.display()))?;
     Ok(Some(store))

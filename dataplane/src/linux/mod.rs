@@ -104,6 +104,7 @@ pub struct Linux {
     config: Config,
     /// `None` where devices are adopted.
     namespace: Option<File>,
+    made_namespace: bool,
     /// Requests in the host's namespace.
     host: Socket,
     /// Requests where the devices are.
@@ -132,31 +133,55 @@ impl Linux {
     /// # Errors
     /// A right, a kernel feature or the VTEP address is missing, each with its cure.
     pub fn open(config: Config) -> Result<Self, Error> {
-        let unusable = |error: io::Error| Error::kernel("opening a netlink socket", error);
         let mut host = Socket::open().map_err(unusable)?;
-        let (namespace, (overlay, events)) = match &config.mode {
-            Mode::Overlay { namespace } => {
-                let file = namespace::open_or_create(namespace)?;
-                let entering = |error: io::Error| Error::kernel(format!("entering the namespace {namespace}"), error);
-                let sockets = namespace::inside(&file, || {
-                    namespace::apply_sysctls();
-                    Ok((Socket::open()?, EventSocket::open()?))
-                });
-                (Some(file), sockets.map_err(entering)?)
-            }
-            Mode::Adopt => (None, (Socket::open().map_err(unusable)?, EventSocket::open().map_err(unusable)?)),
-        };
-        let ownership = if namespace.is_some() { Ownership::Ours } else { Ownership::Adopted };
+        // What needs no namespace is checked before one is made.
         let mtu_max = underlay::overlay_mtu(&mut host, config.vtep, config.underlay_mtu)?;
+        let Mode::Overlay { namespace: name } = &config.mode else {
+            let sockets = (Socket::open().map_err(unusable)?, EventSocket::open().map_err(unusable)?);
+            return Self::assemble(config, None, host, sockets, mtu_max);
+        };
+        let name = name.clone();
+        let (file, made) = namespace::open_or_create(&name)?;
+        let entering = |error: io::Error| Error::kernel(format!("entering the namespace {name}"), error);
+        let sockets = namespace::inside(&file, || {
+            namespace::apply_sysctls();
+            Ok((Socket::open()?, EventSocket::open()?))
+        });
+        let opened = sockets
+            .map_err(entering)
+            .and_then(|sockets| Self::assemble(config, Some((file, made)), host, sockets, mtu_max));
+        if made && opened.is_err() {
+            discard(&name);
+        }
+        opened
+    }
+
+    fn assemble(
+        config: Config,
+        namespace: Option<(File, bool)>,
+        host: Socket,
+        (overlay, events): (Socket, EventSocket),
+        mtu_max: u32,
+    ) -> Result<Self, Error> {
+        let ownership = if namespace.is_some() { Ownership::Ours } else { Ownership::Adopted };
         let table = Table::new(ownership, config.vtep, config.udp_port);
+        let made_namespace = namespace.as_ref().is_some_and(|(_, made)| *made);
+        let namespace = namespace.map(|(file, _)| file);
         let reserved = Reserved::default();
-        let mut linux = Self { config, namespace, host, overlay, events, table, mtu_max, reserved };
+        let mut linux = Self { config, namespace, made_namespace, host, overlay, events, table, mtu_max, reserved };
         linux.start()?;
         Ok(linux)
     }
 
+    /// Whether the overlay namespace did not exist before: a caller that cannot start after all removes it again with
+    /// [`remove_namespace`].
+    pub fn made_namespace(&self) -> bool {
+        self.made_namespace
+    }
+
     fn start(&mut self) -> Result<(), Error> {
         if self.adopts() {
+            probe_rows(&mut self.overlay)?;
             self.refresh_links()?;
             self.table.warn_of_unserved();
             return Ok(());
@@ -347,6 +372,30 @@ fn dump_links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
         .dump(&RouteNetlinkMessage::GetLink(message), Vec::new, |links, message| links.extend(wire::link(message.body)))
         .map_err(|cause| Error::kernel("reading network devices", cause))?
         .ok_or(Error::Unsteady)
+}
+
+fn unusable(error: io::Error) -> Error {
+    Error::kernel("opening a netlink socket", error)
+}
+
+/// Takes a namespace back that was made for nothing.
+fn discard(name: &str) {
+    if let Err(error) = remove_namespace(name) {
+        warn!(%error, "a network namespace is left behind");
+    }
+}
+
+/// Whether rows may be written here: asks to remove one from a device that does not exist.
+fn probe_rows(socket: &mut Socket) -> Result<(), Error> {
+    let mut row = NeighbourMessage::default();
+    row.header.family = AddressFamily::Bridge;
+    row.header.ifindex = u32::MAX >> 1;
+    match socket.request(RouteNetlinkMessage::DelNeighbour(row), 0) {
+        Err(cause) if matches!(cause.errno, libc::EPERM | libc::EACCES) => {
+            Err(Error::Privilege { action: "writing forwarding rows".into() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Asks whether the kernel can make a kind of device, by a request that it must refuse in any case: the address is a

@@ -39,8 +39,9 @@ pub(super) fn path(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)
 }
 
-/// Opens the pinned namespace, or makes and pins it. Safe against other processes that do the same.
-pub(super) fn open_or_create(name: &str) -> Result<File, Error> {
+/// Opens the pinned namespace, or makes and pins it; also tells whether it was made. Safe against other processes that do
+/// the same.
+pub(super) fn open_or_create(name: &str) -> Result<(File, bool), Error> {
     let failed = |step: &str, cause: &dyn std::fmt::Display| Error::Namespace {
         name: name.to_owned(),
         step: step.to_owned(),
@@ -50,20 +51,25 @@ pub(super) fn open_or_create(name: &str) -> Result<File, Error> {
     if !valid {
         return Err(failed("its name is not valid", &"expected 1 to 255 bytes without `/`"));
     }
-    fs::create_dir_all(DIRECTORY).map_err(|error| failed("cannot make /run/netns", &error))?;
+    let making = || Error::Privilege { action: format!("making the network namespace {name}") };
+    fs::create_dir_all(DIRECTORY).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => making(),
+        _ => failed("cannot make /run/netns", &error),
+    })?;
     let directory = File::open(DIRECTORY).map_err(|error| failed("cannot open /run/netns", &error))?;
     // iproute2 takes the same lock.
     let _lock = Flock::lock(directory, FlockArg::LockExclusive)
         .map_err(|(_, errno)| failed("cannot lock /run/netns", &errno))?;
     if let Some(namespace) = open_pinned(&path(name)) {
-        return Ok(namespace);
+        return Ok((namespace, false));
     }
     share_directory();
     create_pinned(&path(name)).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => Error::Privilege { action: format!("making the network namespace {name}") },
+        Some(libc::EPERM | libc::EACCES) => making(),
         _ => failed("cannot make it", &error),
     })?;
-    open_pinned(&path(name)).ok_or_else(|| failed("cannot open it", &"it was removed at once"))
+    let opened = open_pinned(&path(name)).ok_or_else(|| failed("cannot open it", &"it was removed at once"))?;
+    Ok((opened, true))
 }
 
 /// Opens the file if a namespace is mounted on it; a bare file is what a crash or a reboot left.
