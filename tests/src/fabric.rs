@@ -108,11 +108,15 @@ impl Fabric {
 
     /// Starts worker `index` with a session to every reflector that was added; `more` is appended to its flags.
     pub fn add_worker(&mut self, index: usize, more: &[&str]) {
+        let numbers = 1..=self.reflectors.len();
+        let reflectors: Vec<String> = numbers.map(|number| self.family.socket(&self.family.address(number))).collect();
+        self.add_worker_of(&reflectors.join(","), index, more);
+    }
+
+    /// Starts worker `index` with these reflectors, one or more with commas between; `more` is appended to its flags.
+    pub fn add_worker_of(&mut self, reflectors: &str, index: usize, more: &[&str]) {
         let host = self.host(&format!("w{}", index + 1), index + 11);
-        let reflectors: Vec<String> =
-            (1..=self.reflectors.len()).map(|number| self.family.socket(&self.family.address(number))).collect();
-        let reflectors: Vec<&str> = reflectors.iter().map(String::as_str).collect();
-        self.workers.push(Worker::start(host, &self.vtep(index), &reflectors, more));
+        self.workers.push(Worker::start(host, &self.vtep(index), &[reflectors], more));
     }
 
     /// The VTEP of worker `index`.

@@ -95,6 +95,31 @@ impl Host {
         pid
     }
 
+    /// Runs a program that is expected to end by itself, and soon.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn run(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Output {
+        let mut command = self.command("timeout");
+        command.args(["--signal=KILL", "30"]).arg(program.as_ref()).args(arguments);
+        let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        // `timeout` takes itself along with that signal.
+        assert!(
+            output.status.code().is_some(),
+            "{:?} {arguments:?} does not end: {}",
+            program.as_ref(),
+            text(&output.stderr)
+        );
+        output
+    }
+
+    /// Sends a signal to the process `pid`, which goes on.
+    pub fn signal(&self, pid: u32, signal: nix::sys::signal::Signal) {
+        let sent = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), signal);
+        sent.unwrap_or_else(|error| panic!("{}: {signal} to {pid}: {error}", self.name));
+    }
+
     /// Ends the process `pid` with `signal` and waits for it.
     pub fn kill(&mut self, pid: u32, signal: nix::sys::signal::Signal) {
         let Some(index) = self.processes.iter().position(|child| child.id() == pid) else { return };

@@ -11,6 +11,7 @@
 //! | [`handmade`] | LANs of bridges and VXLAN devices that no worker made |
 //! | [`ping`] | flows of echo requests with an exact account of losses |
 //! | [`frames`] | frames sent and seen on an interface |
+//! | [`http`] | the daemons' HTTP endpoints |
 //! | [`inside`] | work of this process inside a host's namespace |
 //! | [`wait`] | waiting for a condition, never for a time |
 //!
@@ -22,6 +23,7 @@ pub mod frames;
 pub mod frr;
 pub mod handmade;
 pub mod host;
+pub mod http;
 pub mod inside;
 pub mod overlay;
 pub mod ping;

@@ -27,13 +27,30 @@ pub struct Reflector {
 
 impl Reflector {
     /// Starts a reflector that listens on `listen` and accepts everybody in `accept`; `more` is appended.
-    pub fn start(mut host: Host, listen: &str, accept: &[&str], more: &[&str]) -> Self {
+    pub fn start(host: Host, listen: &str, accept: &[&str], more: &[&str]) -> Self {
         let mut arguments = vec!["--listen".to_owned(), listen.to_owned()];
         for prefix in accept {
             arguments.extend(["--accept".to_owned(), (*prefix).to_owned()]);
         }
-        arguments.extend(["--control".to_owned(), socket_path(&host, "rr").display().to_string()]);
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        Self::launch(host, arguments)
+    }
+
+    /// Starts a reflector with this configuration file.
+    pub fn configured(host: Host, config: &str) -> Self {
+        let path = host.directory().join("rr.toml");
+        std::fs::write(&path, config).unwrap_or_else(|error| panic!("{error}"));
+        Self::launch(host, vec!["--config".to_owned(), path.display().to_string()])
+    }
+
+    /// Writes another configuration file and has the process read it.
+    pub fn reconfigure(&self, config: &str) {
+        std::fs::write(self.host.directory().join("rr.toml"), config).unwrap_or_else(|error| panic!("{error}"));
+        self.host.signal(self.pid, Signal::SIGHUP);
+    }
+
+    fn launch(mut host: Host, mut arguments: Vec<String>) -> Self {
+        arguments.extend(["--control".to_owned(), socket_path(&host, "rr").display().to_string()]);
         let pid = launch(&mut host, "megalos-rr", &arguments);
         let reflector = Self { host, pid, arguments };
         reflector.wait_until_it_answers();
@@ -44,9 +61,19 @@ impl Reflector {
         wait::until("the reflector to answer", || control::ask(&socket_path(&self.host, "rr"), Topic::Peers));
     }
 
+    /// Its control socket.
+    pub fn control(&self) -> PathBuf {
+        socket_path(&self.host, "rr")
+    }
+
     /// Its sessions.
     pub fn peers(&self) -> Vec<PeerRow> {
         peers(&socket_path(&self.host, "rr"))
+    }
+
+    /// Its session with `address`.
+    pub fn peer(&self, address: &str) -> Option<PeerRow> {
+        self.peers().into_iter().find(|peer| peer.address == address)
     }
 
     /// Its routes.
@@ -106,6 +133,11 @@ impl Worker {
 
     fn wait_until_it_answers(&self) {
         wait::until("the worker to answer", || control::ask(&socket_path(&self.host, "worker"), Topic::Peers));
+    }
+
+    /// Its control socket.
+    pub fn control(&self) -> PathBuf {
+        socket_path(&self.host, "worker")
     }
 
     /// Waits until every session is established.

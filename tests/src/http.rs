@@ -1,0 +1,28 @@
+//! The daemons' HTTP endpoints, asked from inside a host.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::host::Host;
+use crate::inside;
+
+/// Status code and body of `GET path` at `address`, asked on the host.
+///
+/// # Panics
+///
+/// If nobody answers, or not in HTTP.
+pub fn get(host: &Host, address: &str, path: &str) -> (u16, String) {
+    let answer = inside::run(&host.open(), || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    });
+    let answer = answer.unwrap_or_else(|error| panic!("http://{address}{path}: {error}"));
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer}"));
+    let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status: {head}")), body.to_owned())
+}
