@@ -289,7 +289,8 @@ fn what_is_missing_is_said_with_its_cure() {
             |vtep: &str, namespace: &str| Linux::open(Config::new(vtep.parse().unwrap(), namespace)).err().unwrap();
         let error = open("192.0.2.1", "overlay");
         assert!(matches!(error, Error::AddressNotLocal { .. }), "{error}");
-        let error = open("192.0.2.1", "../x");
+        sh("ip link add v0 mtu 1500 type veth peer name v1; ip addr add 198.51.100.9/24 dev v0");
+        let error = open("198.51.100.9", "../x");
         assert!(matches!(error, Error::Namespace { .. }), "{error}");
         sh("ip link add u0 mtu 500 type veth peer name u1; ip addr add 192.0.2.9/24 dev u0");
         let error = open("192.0.2.9", "overlay");
