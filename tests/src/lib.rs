@@ -11,6 +11,7 @@
 //! | [`handmade`] | LANs of bridges and VXLAN devices that no worker made |
 //! | [`ping`] | flows of echo requests with an exact account of losses |
 //! | [`frames`] | frames sent and seen on an interface |
+//! | [`bgp`] | BGP by hand: any octets to a daemon, and its answers |
 //! | [`http`] | the daemons' HTTP endpoints |
 //! | [`inside`] | work of this process inside a host's namespace |
 //! | [`wait`] | waiting for a condition, never for a time |
@@ -18,6 +19,7 @@
 //! Everything is released when its value is dropped; what a killed run left behind is removed by the next one. The suites
 //! need root and say so.
 
+pub mod bgp;
 pub mod fabric;
 pub mod frames;
 pub mod frr;

@@ -1,0 +1,217 @@
+//! BGP by hand, for what no well-behaved speaker sends: a connection, messages octet by octet, and the answers.
+//!
+//! Nothing here uses our own codec: a fault in it must not hide itself.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::host::Host;
+use crate::{inside, wait};
+
+/// OPEN, UPDATE, NOTIFICATION, KEEPALIVE (RFC 4271 section 4.1).
+pub const OPEN: u8 = 1;
+/// See [`OPEN`].
+pub const UPDATE: u8 = 2;
+/// See [`OPEN`].
+pub const NOTIFICATION: u8 = 3;
+/// See [`OPEN`].
+pub const KEEPALIVE: u8 = 4;
+
+const HEADER_OCTETS: usize = 19;
+
+/// A message with a right header.
+///
+/// # Panics
+///
+/// If the body is too long for the length field.
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(HEADER_OCTETS + body.len()).unwrap_or_else(|error| panic!("{error}"));
+    let mut octets = vec![0xff; 16];
+    octets.extend(length.to_be_bytes());
+    octets.push(kind);
+    octets.extend(body);
+    octets
+}
+
+/// What an OPEN says; the default is right.
+#[derive(Clone, Copy, Debug)]
+pub struct Open {
+    /// Protocol version.
+    pub version: u8,
+    /// AS number of two octets.
+    pub asn: u16,
+    /// Hold time in seconds.
+    pub hold_time_secs: u16,
+    /// BGP identifier.
+    pub router_id: [u8; 4],
+}
+
+impl Open {
+    /// Of the default AS, with this identifier.
+    pub const fn of(router_id: [u8; 4]) -> Self {
+        Self { version: 4, asn: 65_000, hold_time_secs: 90, router_id }
+    }
+
+    /// The message, with the capabilities EVPN and RT-constrain and these more.
+    pub fn message(&self, capabilities: &[u8]) -> Vec<u8> {
+        let mut all = vec![1, 4, 0, 25, 0, 70, 1, 4, 0, 1, 0, 132];
+        all.extend(capabilities);
+        self.with_parameters(&[&[2, u8::try_from(all.len()).unwrap_or(u8::MAX)], &all[..]].concat())
+    }
+
+    /// The message with these optional parameters, whatever they are.
+    pub fn with_parameters(&self, parameters: &[u8]) -> Vec<u8> {
+        let mut body = vec![self.version];
+        body.extend(self.asn.to_be_bytes());
+        body.extend(self.hold_time_secs.to_be_bytes());
+        body.extend(self.router_id);
+        body.push(u8::try_from(parameters.len()).unwrap_or(u8::MAX));
+        body.extend(parameters);
+        message(OPEN, &body)
+    }
+}
+
+/// An UPDATE that carries these path attributes and nothing else.
+pub fn update(attributes: &[Vec<u8>]) -> Vec<u8> {
+    let attributes = attributes.concat();
+    let mut body = vec![0, 0];
+    body.extend(u16::try_from(attributes.len()).unwrap_or(u16::MAX).to_be_bytes());
+    body.extend(attributes);
+    message(UPDATE, &body)
+}
+
+/// A path attribute with a length of one octet.
+pub fn attribute(flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut octets = vec![flags, kind, u8::try_from(value.len()).unwrap_or(u8::MAX)];
+    octets.extend(value);
+    octets
+}
+
+/// An EVPN route of type 2 without an address (RFC 7432 section 7.2).
+pub fn mac_route(router_id: [u8; 4], vni: u32, mac: [u8; 6]) -> Vec<u8> {
+    let [_, high, middle, low] = vni.to_be_bytes();
+    let mut body = vec![0, 1];
+    body.extend(router_id);
+    body.extend([middle, low]);
+    body.extend([0; 10 + 4]);
+    body.push(48);
+    body.extend(mac);
+    body.extend([0, high, middle, low]);
+    evpn_route(2, &body)
+}
+
+/// An EVPN route of any type.
+pub fn evpn_route(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut octets = vec![kind, u8::try_from(body.len()).unwrap_or(u8::MAX)];
+    octets.extend(body);
+    octets
+}
+
+/// MP_REACH_NLRI for EVPN with an IPv4 next hop.
+pub fn reach(next_hop: [u8; 4], routes: &[Vec<u8>]) -> Vec<u8> {
+    let mut value = vec![0, 25, 70, 4];
+    value.extend(next_hop);
+    value.push(0);
+    value.extend(routes.concat());
+    attribute(0x80, 14, &value)
+}
+
+/// The attributes of a right EVPN route beside MP_REACH_NLRI: ORIGIN, AS_PATH, LOCAL_PREF, and the route target and
+/// encapsulation of this VNI in the default AS.
+pub fn base(vni: u32) -> Vec<Vec<u8>> {
+    let mut communities = vec![0, 2, 0xfd, 0xe8];
+    communities.extend(vni.to_be_bytes());
+    communities.extend([3, 0x0c, 0, 0, 0, 0, 0, 8]);
+    vec![
+        attribute(0x40, 1, &[0]),
+        attribute(0x40, 2, &[]),
+        attribute(0x40, 5, &100_u32.to_be_bytes()),
+        attribute(0xc0, 16, &communities),
+    ]
+}
+
+/// A connection to a daemon.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    /// Connects from an address of the host.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn open(from: &Host, source: IpAddr, to: SocketAddr) -> std::io::Result<Self> {
+        inside::run(&from.open(), || {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect_timeout(&to.into(), Duration::from_secs(10))?;
+            let stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(wait::PATIENCE))?;
+            stream.set_nodelay(true)?;
+            Ok(Self { stream })
+        })
+    }
+
+    /// Sends octets; what the other side does not take any more is its right.
+    pub fn send(&mut self, octets: &[u8]) {
+        let _ = self.stream.write_all(octets);
+    }
+
+    /// The next message as type and body; `None` once the other side has closed.
+    ///
+    /// # Panics
+    ///
+    /// If nothing comes for long, or no BGP.
+    pub fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut header = [0; HEADER_OCTETS];
+        self.fill(&mut header)?;
+        assert!(header[..16].iter().all(|octet| *octet == 0xff), "no BGP: {header:02x?}");
+        let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
+        let mut body = vec![0; length.checked_sub(HEADER_OCTETS).unwrap_or_else(|| panic!("length {length}"))];
+        self.fill(&mut body)?;
+        Some((header[18], body))
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Option<()> {
+        match self.stream.read_exact(buffer) {
+            Ok(()) => Some(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the daemon neither answers nor closes"),
+            Err(_) => None,
+        }
+    }
+
+    /// Waits for a message of this type, past others; `None` if the connection is closed first.
+    pub fn receive_kind(&mut self, kind: u8) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + wait::PATIENCE;
+        while Instant::now() < deadline {
+            let (found, body) = self.receive()?;
+            if found == kind {
+                return Some(body);
+            }
+        }
+        panic!("no message of type {kind} comes")
+    }
+
+    /// Code and subcode of the NOTIFICATION that ends the connection; `None` if it ends without one.
+    pub fn last_words(&mut self) -> Option<(u8, u8)> {
+        let body = self.receive_kind(NOTIFICATION)?;
+        Some((body.first().copied()?, body.get(1).copied()?))
+    }
+
+    /// Brings a session up.
+    ///
+    /// # Panics
+    ///
+    /// If the other side does not want to.
+    pub fn establish(&mut self, open: &Open) {
+        self.send(&open.message(&[]));
+        self.receive_kind(OPEN).unwrap_or_else(|| panic!("closed before OPEN"));
+        self.send(&message(KEEPALIVE, &[]));
+        self.receive_kind(KEEPALIVE).unwrap_or_else(|| panic!("closed before KEEPALIVE"));
+    }
+}
