@@ -87,6 +87,8 @@ pub struct Snapshot {
     pub lans: BTreeMap<Vni, LanSnapshot>,
     /// Whether the devices belong to somebody else, so that tunnels are neither made nor removed.
     pub adopted: bool,
+    /// Whether neighbours are kept at all; without it they are accepted and not there.
+    pub suppresses_neighbors: bool,
 }
 
 /// One LAN as the kernel holds it.

@@ -38,6 +38,9 @@ fn rows(vni: Vni, lan: &LanSnapshot) -> impl Iterator<Item = Key> {
 /// Whether a key is as it should be.
 fn holds(observed: &Snapshot, key: &Key, desired: &Desired) -> bool {
     let (Key::Tunnel(vni) | Key::Flood(vni, _) | Key::Mac(vni, _) | Key::Neighbor(vni, _)) = *key;
+    if matches!(key, Key::Neighbor(..)) && !observed.suppresses_neighbors {
+        return true;
+    }
     let Some(lan) = observed.lans.get(&vni) else { return false };
     match (key, *desired) {
         (Key::Tunnel(_), Desired::Tunnel) => lan.tunnel,

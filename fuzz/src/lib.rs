@@ -9,4 +9,5 @@
 //! ```
 
 pub mod message;
+pub mod netlink;
 pub mod session;

@@ -19,10 +19,10 @@ use super::socket::Batch;
 use super::table::{Lan, Table};
 use crate::{BridgeRow, Change, ChangeError, KernelError, RemoteRow};
 
-/// How many messages go out together. More saves nothing, and the notifications of one batch must fit their buffer.
-const BATCH_MESSAGES: usize = 256;
-/// The most messages that one change needs.
-const MESSAGES_PER_CHANGE: usize = 4;
+/// How many changes go out together. More saves nothing.
+const CHANGES_PER_BATCH: usize = 128;
+/// The most notifications that one change causes: two rows, each removed and added.
+const NOTIFICATIONS_PER_CHANGE: usize = 4;
 const NOT_AGEING: u16 = libc::NUD_NOARP | libc::NUD_REACHABLE;
 
 /// What a message is for.
@@ -54,7 +54,9 @@ impl Linux {
     /// Writes rows; the tunnels are there or not, but do not change meanwhile.
     pub(super) fn write_rows(&mut self, changes: &[Change]) -> Vec<Result<(), ChangeError>> {
         let mut results = Vec::with_capacity(changes.len());
-        for part in changes.chunks(BATCH_MESSAGES / MESSAGES_PER_CHANGE * 2) {
+        // The notifications of a batch must fit their buffer, which is small where limits cannot be exceeded.
+        let fitting = (self.events.capacity() / NOTIFICATIONS_PER_CHANGE).clamp(8, CHANGES_PER_BATCH);
+        for part in changes.chunks(fitting) {
             results.extend(self.write_part(part));
         }
         results

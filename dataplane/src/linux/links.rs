@@ -215,6 +215,24 @@ impl Linux {
         ChangeError::VniInUse { vni, port, user }
     }
 
+    /// Gives tunnels that were made with another underlay the MTU of this one.
+    pub(super) fn align_mtus(&mut self) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        for (vni, lan) in self.table.lans() {
+            let tunnel = lan.tunnel.and_then(|index| self.table.link(index));
+            if let Some(link) = tunnel.filter(|link| link.mtu != self.mtu_max) {
+                batch.push(set(LinkUnspec::new_with_index(link.index).mtu(self.mtu_max).build()), MODIFY);
+            }
+            let large = lan.ports.keys().filter_map(|&index| self.table.link(index)).find(|l| l.mtu > self.mtu_max);
+            if let Some(port) = large {
+                let (name, mtu, most) = (&port.name, port.mtu, self.mtu_max);
+                warn!(%vni, "the port {name} has an MTU of {mtu}, but the underlay carries {most} now: attach it anew");
+            }
+        }
+        let failed = self.overlay.transact(&mut batch).into_iter().find_map(Result::err);
+        failed.map_or(Ok(()), |cause| Err(Error::kernel("setting the MTU of VXLAN devices", cause)))
+    }
+
     /// Removes the VXLAN devices of LANs.
     pub(super) fn remove_tunnels(&mut self, vnis: &[Vni]) -> Result<(), Error> {
         let named = vnis.iter().filter_map(|&vni| self.table.link_named(&tunnel_name(vni)));
@@ -275,10 +293,10 @@ impl Linux {
         };
         let mut inside =
             Socket::from_pod(netlink).map_err(|error| AttachError::kernel("using the pod's netlink socket", error))?;
-        let bridge = self.ensure_bridge(vni, &lan)?;
-        let veth = Veth { name: &name, port: &port, bridge, mtu, interface: &interface, mac, namespace: &namespace };
+        let veth = Veth { name: &name, port: &port, mtu, interface: &interface, mac, namespace: &namespace };
         let made = self
-            .create_veth(&veth)
+            .ensure_bridge(vni, &lan)
+            .and_then(|bridge| self.create_veth(bridge, &veth))
             .and_then(|()| configure_pod(&mut inside, &interface, &addresses))
             .and_then(|mac| self.attached(name.clone(), mac, mtu));
         if made.is_err() {
@@ -311,7 +329,7 @@ impl Linux {
     }
 
     /// Makes both ends, each in its own namespace, by one message.
-    fn create_veth(&mut self, veth: &Veth<'_>) -> Result<(), AttachError> {
+    fn create_veth(&mut self, bridge: u32, veth: &Veth<'_>) -> Result<(), AttachError> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(veth.interface)
             .mtu(veth.mtu)
@@ -323,7 +341,7 @@ impl Linux {
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(veth.name)
             .mtu(veth.mtu)
-            .controller(veth.bridge)
+            .controller(bridge)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
         let mut batch = Batch::default();
         new_link(&mut batch, pair.build());
@@ -405,7 +423,6 @@ fn invalid(what: impl Into<String>, expected: &str) -> AttachError {
 struct Veth<'a> {
     name: &'a str,
     port: &'a PortId,
-    bridge: u32,
     mtu: u32,
     interface: &'a str,
     mac: Option<MacAddr>,

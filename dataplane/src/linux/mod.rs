@@ -43,7 +43,7 @@ use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::socket::{EventSocket, Received, Socket};
 use self::table::{Ownership, Table};
@@ -55,7 +55,6 @@ use crate::{
 };
 
 pub use namespace::remove as remove_namespace;
-pub use wire::count_notifications;
 
 /// The UDP port of VXLAN (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;
@@ -202,7 +201,7 @@ impl Linux {
             info!(devices = idle.len(), "removing devices of LANs that have no members any more");
             self.remove_devices(&idle)?;
         }
-        Ok(())
+        self.align_mtus()
     }
 
     /// The largest IP packet that a LAN can carry, in bytes.
@@ -317,7 +316,7 @@ impl Dataplane for Linux {
         self.repair()?;
         self.refresh_rows()?;
         self.table.clear_pending();
-        Ok(self.table.snapshot())
+        Ok(self.table.snapshot(self.config.suppress_neighbors))
     }
 
     fn apply(&mut self, batch: &[Change]) -> Vec<Result<(), ChangeError>> {
@@ -363,6 +362,24 @@ impl Dataplane for Linux {
     fn has_pending_events(&self) -> bool {
         self.table.has_pending()
     }
+}
+
+/// Reads a recording of notifications (datagrams one after the other, as `nlmon` sees them) into an empty table: what
+/// they tell of the kernel, and what a caller would be told. For analysis and fuzzing; returns on any input.
+pub fn replay(recording: &[u8], mode: &Mode, vtep: IpAddr, udp_port: u16) -> (Snapshot, Vec<Observation>) {
+    let ownership = match mode {
+        Mode::Overlay { .. } => Ownership::Ours,
+        Mode::Adopt => Ownership::Adopted,
+    };
+    let mut table = Table::new(ownership, vtep, udp_port);
+    for message in wire::messages(recording) {
+        if let Err(cause) = wire::refusal(message) {
+            debug!(%cause, "the recording holds a refusal");
+        }
+        wire::notification(message).into_iter().for_each(|notification| table.notified(notification));
+    }
+    table.settle();
+    (table.snapshot(true), table.take_pending(usize::MAX))
 }
 
 fn dump_links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
@@ -414,5 +431,31 @@ fn probe(socket: &mut Socket, kind: &'static str) -> Result<(), Error> {
             Err(Error::Privilege { action: format!("making {kind} devices") })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BridgeRow, PortId};
+
+    fn replayed(recording: &[u8], mode: &Mode) -> Snapshot {
+        replay(recording.get(1..).unwrap(), mode, [192, 0, 2, 1].into(), VXLAN_PORT).0
+    }
+
+    #[test]
+    fn recorded_notifications_tell_what_the_kernel_held() {
+        let recording = include_bytes!("../../../fuzz/corpus/netlink_parse/rows-adopted");
+        let lan = &replayed(recording, &Mode::Adopt).lans[&Vni::new(7).unwrap()];
+        assert!(lan.tunnel && lan.name == "lan" && lan.ports.contains_key(&PortId::new("ve0")));
+        assert!(lan.flood.contains(&[192, 0, 2, 2].into()));
+        let row = |last| lan.remote[&bgp_core::types::MacAddr([2, 0, 0, 0, 0, last])];
+        assert_eq!((row(1).vtep, row(1).bridge), (Some([192, 0, 2, 2].into()), Some(BridgeRow::External)));
+        assert_eq!((row(2).vtep, row(2).bridge), (None, Some(BridgeRow::Sticky)));
+        assert!(lan.local.contains_key(&bgp_core::types::MacAddr([2, 0, 0, 0, 0, 3])));
+
+        let recording = include_bytes!("../../../fuzz/corpus/netlink_parse/whole-overlay");
+        let mode = Mode::Overlay { namespace: "overlay".to_owned() };
+        assert!(replayed(recording, &mode).lans.is_empty());
     }
 }

@@ -5,6 +5,7 @@
 //! costs a half to a fifth of one that is awaited singly.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use netlink_sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
-use super::wire::{self, Message};
+use super::wire::{self, Message, NLMSG_DONE, NLMSG_ERROR};
 use crate::KernelError;
 
 /// The kernel's replies never exceed this: dumps use at most 32 KiB a datagram.
 const RECEIVE_BYTES: usize = 64 * 1024;
+/// How much is sent at once: within every default limit, and far more than pays.
+const SEND_BYTES: usize = 64 * 1024;
 /// Room for the replies to a whole batch that fails, and for the requests of one.
 const REQUEST_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Room for some 60,000 notifications.
@@ -28,8 +31,6 @@ const EVENT_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a dump that was disturbed is repeated.
 const DUMP_TRIES: usize = 8;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
 /// Requests that go out together.
@@ -62,7 +63,7 @@ impl Batch {
         self.starts.is_empty()
     }
 
-    /// Numbers the messages from `first` on and asks the last for an acknowledgement.
+    /// Numbers the messages from `first` on.
     fn number(&mut self, first: u32) {
         for (&start, sequence) in self.starts.iter().zip(0_u32..) {
             let sequence = first.wrapping_add(sequence).to_ne_bytes();
@@ -70,10 +71,28 @@ impl Batch {
                 field.copy_from_slice(&sequence);
             }
         }
-        let last = self.starts.last().copied().unwrap_or_default();
-        if let Some(&mut [ref mut low, ref mut high]) = self.bytes.get_mut(last + 6..last + 8) {
-            [*low, *high] = (u16::from_ne_bytes([*low, *high]) | NLM_F_ACK).to_ne_bytes();
+    }
+
+    /// Cuts the batch into pieces of at most [`SEND_BYTES`]: the messages and the bytes of each. The last message of each
+    /// asks for an acknowledgement.
+    fn pieces(&mut self) -> Vec<(Range<usize>, Range<usize>)> {
+        let mut pieces = Vec::new();
+        let (mut first, mut begin) = (0, 0);
+        for at in 0..self.starts.len() {
+            let end = self.starts.get(at + 1).copied().unwrap_or(self.bytes.len());
+            let next_end = self.starts.get(at + 2).copied().unwrap_or(self.bytes.len());
+            if end == self.bytes.len() || next_end - begin > SEND_BYTES {
+                pieces.push((first..at + 1, begin..end));
+                (first, begin) = (at + 1, end);
+            }
         }
+        for (messages, _) in &pieces {
+            let last = self.starts.get(messages.end - 1).copied().unwrap_or_default();
+            if let Some(&mut [ref mut low, ref mut high]) = self.bytes.get_mut(last + 6..last + 8) {
+                [*low, *high] = (u16::from_ne_bytes([*low, *high]) | NLM_F_ACK).to_ne_bytes();
+            }
+        }
+        pieces
     }
 }
 
@@ -127,30 +146,37 @@ impl Socket {
 
     /// Sends a batch and waits until the kernel has carried out all of it; one result for each message.
     pub fn transact(&mut self, batch: &mut Batch) -> Vec<Result<(), KernelError>> {
-        let count = batch.len();
-        if count == 0 {
-            return Vec::new();
-        }
         let first = self.sequence.wrapping_add(1);
-        self.sequence = self.sequence.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX));
+        self.sequence = self.sequence.wrapping_add(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         batch.number(first);
-        if let Err(error) = self.send(&batch.bytes) {
-            return vec![Err(error.into()); count];
-        }
-        let mut results = vec![Ok(()); count];
-        let last = count - 1;
-        loop {
-            if let Err(error) = self.receive() {
+        let mut results = vec![Ok(()); batch.len()];
+        for (messages, bytes) in batch.pieces() {
+            let piece_first = first.wrapping_add(u32::try_from(messages.start).unwrap_or_default());
+            let Some((bytes, results)) = batch.bytes.get(bytes).zip(results.get_mut(messages)) else { break };
+            if let Err(error) = self.exchange(bytes, piece_first, results) {
                 // What was reported until now stands; the rest is unknown, and applying it again is always right.
                 results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(error.clone()));
-                return results;
             }
+        }
+        results
+    }
+
+    /// Sends messages, of which the last asks for an acknowledgement, and collects what is reported until it comes.
+    fn exchange(
+        &mut self,
+        bytes: &[u8],
+        first: u32,
+        results: &mut [Result<(), KernelError>],
+    ) -> Result<(), KernelError> {
+        self.send(bytes)?;
+        loop {
+            self.receive()?;
             for message in wire::messages(&self.buffer).filter(|message| message.kind == NLMSG_ERROR) {
                 let index = message.sequence.wrapping_sub(first) as usize;
                 let Some(result) = results.get_mut(index) else { continue };
                 *result = wire::acknowledgement(message);
-                if index == last {
-                    return results;
+                if index + 1 == results.len() {
+                    return Ok(());
                 }
             }
         }
@@ -166,6 +192,7 @@ impl Socket {
         batch.push(request, 0);
         self.sequence = self.sequence.wrapping_add(1);
         batch.number(self.sequence);
+        batch.pieces();
         self.send(&batch.bytes)?;
         let mut found = None;
         loop {
@@ -265,6 +292,8 @@ pub(super) enum Received<'a> {
 pub(super) struct EventSocket {
     inner: RawSocket,
     buffer: Vec<u8>,
+    /// In bytes, as the kernel counts them.
+    capacity: usize,
 }
 
 impl EventSocket {
@@ -277,7 +306,13 @@ impl EventSocket {
         inner.add_membership(libc::RTNLGRP_LINK)?;
         inner.add_membership(libc::RTNLGRP_NEIGH)?;
         inner.set_non_blocking(true)?;
-        Ok(Self { inner, buffer: Vec::with_capacity(RECEIVE_BYTES) })
+        let capacity = inner.get_rx_buf_sz()?;
+        Ok(Self { inner, buffer: Vec::with_capacity(RECEIVE_BYTES), capacity })
+    }
+
+    /// How many notifications can wait, with a margin; the kernel counts some 900 bytes for a small one.
+    pub fn capacity(&self) -> usize {
+        self.capacity / 1024
     }
 
     /// Reads the next datagram, without waiting.

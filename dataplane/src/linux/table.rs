@@ -539,9 +539,9 @@ impl Table {
 
     // ---- out ----
 
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self, suppresses_neighbors: bool) -> Snapshot {
         let lans = self.lans.iter().map(|(&vni, lan)| (vni, self.lan_snapshot(lan))).collect();
-        Snapshot { lans, adopted: self.ownership == Ownership::Adopted }
+        Snapshot { lans, adopted: self.ownership == Ownership::Adopted, suppresses_neighbors }
     }
 
     fn lan_snapshot(&self, lan: &Lan) -> LanSnapshot {

@@ -333,7 +333,7 @@ impl Dataplane for Memory {
         }
         kernel.pending.clear();
         let lans = kernel.lans.iter().map(|(&vni, lan)| (vni, lan.snapshot(kernel.mtu_max))).collect();
-        Ok(Snapshot { lans, adopted: kernel.adopted })
+        Ok(Snapshot { lans, adopted: kernel.adopted, suppresses_neighbors: true })
     }
 
     fn apply(&mut self, batch: &[Change]) -> Vec<Result<(), ChangeError>> {

@@ -250,6 +250,37 @@ fn a_changed_vtep_or_port_makes_tunnels_anew() {
 }
 
 #[test]
+fn a_changed_underlay_changes_the_mtu_of_tunnels_and_no_row() {
+    sandbox(|| {
+        let mut linux = node();
+        pod(&mut linux, "a", 7, None);
+        apply(&mut linux, &[tunnel(7), flood(7, "192.0.2.2")]);
+        drop(linux);
+        sh("ip link set under0 mtu 1400");
+        let mut linux = open();
+        assert!(sh("ip -n overlay link show vx7").contains("mtu 1350"));
+        assert_eq!(linux.snapshot().unwrap().lans[&vni(7)].flood.len(), 1);
+    });
+}
+
+#[test]
+fn many_tunnels_are_made_and_removed_in_one_batch() {
+    sandbox(|| {
+        let mut linux = node();
+        for n in 1..=400 {
+            let name = format!("p{n}");
+            pod(&mut linux, &name, n, None);
+        }
+        let tunnels: Vec<_> = (1..=400).map(tunnel).collect();
+        apply(&mut linux, &tunnels);
+        assert!(linux.snapshot().unwrap().lans.values().all(|lan| lan.tunnel));
+        apply(&mut linux, &tunnels.iter().map(|change| without(change.key)).collect::<Vec<_>>());
+        assert!(linux.snapshot().unwrap().lans.values().all(|lan| !lan.tunnel));
+        assert!(observed(&mut linux).is_empty(), "own work is no news");
+    });
+}
+
+#[test]
 fn vnis_of_the_host_are_found_and_named() {
     sandbox(|| {
         sh("ip link add flannel.7 type vxlan id 7 dstport 4789 local 127.0.0.1");

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::sandbox::*;
-use dataplane::{BridgeRow, ChangeError, Dataplane, Observation, PortId, RemoteRow, plan};
+use dataplane::linux::{Config, Linux};
+use dataplane::{BridgeRow, Change, ChangeError, Dataplane, Observation, PortId, RemoteRow, plan};
 use evpn::forwarding::{Desired, Key};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -85,7 +86,7 @@ fn a_sticky_row_does_not_yield_and_changes_its_kind_both_ways() {
         let learned = Observation::LocalMac { vni: vni(7), mac: mac(2), port: port("a"), sticky: false };
         let seen = observe(&mut linux, &learned);
         assert!(!seen.iter().any(|o| matches!(o, Observation::RowTakenOver { .. })), "{seen:?}");
-        let row = |linux: &mut dataplane::linux::Linux| linux.snapshot().unwrap().lans[&vni(7)].remote[&mac(1)];
+        let row = |linux: &mut Linux| linux.snapshot().unwrap().lans[&vni(7)].remote[&mac(1)];
         assert_eq!(row(&mut linux), RemoteRow { vtep: vtep("192.0.2.2"), bridge: Some(BridgeRow::Sticky) });
         for sticky in [false, true, false] {
             apply(&mut linux, &[remote(7, mac(1), "192.0.2.2", sticky)]);
@@ -253,5 +254,41 @@ fn rows_of_another_address_family_are_refused() {
         assert!(matches!(error, ChangeError::AddressFamily { .. }) && !error.is_retryable());
         let invalid = linux.apply(&[remote(7, "01:00:5e:00:00:01".parse().unwrap(), "192.0.2.2", false)]);
         assert!(matches!(invalid[0], Err(ChangeError::Invalid { .. })));
+    });
+}
+
+#[test]
+fn the_bridge_answers_for_remote_neighbours_where_wanted() {
+    sandbox(|| {
+        let neighbor = |ip: &str, of: u32| {
+            let key = Key::Neighbor(vni(7), ip.parse().unwrap());
+            Change { key, desired: Some(Desired::Neighbor { mac: mac(of) }) }
+        };
+        let all = [neighbor("10.0.0.2", 9), neighbor("fd00::2", 9)];
+        let mut plain = node();
+        pod(&mut plain, "a", 7, Some("10.0.0.1/24"));
+        apply(&mut plain, &[tunnel(7), remote(7, mac(9), "192.0.2.2", false)]);
+        apply(&mut plain, &all);
+        let desired: BTreeMap<Key, Desired> =
+            all.iter().filter_map(|change| Some((change.key, change.desired?))).collect();
+        let surplus = plan(&desired, &plain.snapshot().unwrap());
+        assert!(surplus.iter().all(|change| change.desired.is_none()), "accepted, not kept, not asked for again");
+        apply(&mut plain, &[without(Key::Tunnel(vni(7)))]);
+        drop(plain);
+
+        let mut config = Config::new("192.0.2.1".parse().unwrap(), "overlay");
+        config.suppress_neighbors = true;
+        let mut linux = Linux::open(config).unwrap();
+        apply(&mut linux, &[tunnel(7), remote(7, mac(9), "192.0.2.2", false)]);
+        apply(&mut linux, &all);
+        assert!(observed(&mut linux).is_empty(), "own work is no news");
+        assert_eq!(linux.snapshot().unwrap().lans[&vni(7)].neighbors.len(), 2);
+        try_sh("ip netns exec a ping -c1 -W1 10.0.0.2");
+        assert!(sh("ip -n a neigh show 10.0.0.2").contains(&mac(9).to_string()));
+
+        sh("ip -n overlay neigh del fd00::2 dev br7");
+        observe(&mut linux, &Observation::RowDisturbed { key: all[1].key });
+        apply(&mut linux, &all.map(|change| without(change.key)));
+        assert!(linux.snapshot().unwrap().lans[&vni(7)].neighbors.is_empty());
     });
 }
