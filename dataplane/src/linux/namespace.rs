@@ -42,34 +42,32 @@ pub(super) fn path(name: &str) -> PathBuf {
 /// Opens the pinned namespace, or makes and pins it; also tells whether it was made. Safe against other processes that do
 /// the same.
 pub(super) fn open_or_create(name: &str) -> Result<(File, bool), Error> {
-    let failed = |step: &str, cause: &dyn std::fmt::Display| Error::Namespace {
-        name: name.to_owned(),
-        step: step.to_owned(),
-        cause: cause.to_string(),
-    };
     let valid = !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && name != "." && name != "..";
     if !valid {
-        return Err(failed("its name is not valid", &"expected 1 to 255 bytes without `/`"));
+        let cause = io::Error::other("expected 1 to 255 bytes without `/`");
+        return Err(failed(name, "its name is not valid", &cause));
     }
-    let making = || Error::Privilege { action: format!("making the network namespace {name}") };
-    fs::create_dir_all(DIRECTORY).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => making(),
-        _ => failed("cannot make /run/netns", &error),
-    })?;
-    let directory = File::open(DIRECTORY).map_err(|error| failed("cannot open /run/netns", &error))?;
+    fs::create_dir_all(DIRECTORY).map_err(|error| failed(name, "cannot make /run/netns", &error))?;
+    let directory = File::open(DIRECTORY).map_err(|error| failed(name, "cannot open /run/netns", &error))?;
     // iproute2 takes the same lock.
     let _lock = Flock::lock(directory, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| failed("cannot lock /run/netns", &errno))?;
+        .map_err(|(_, errno)| failed(name, "cannot lock /run/netns", &errno.into()))?;
     if let Some(namespace) = open_pinned(&path(name)) {
         return Ok((namespace, false));
     }
     share_directory();
-    create_pinned(&path(name)).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => making(),
-        _ => failed("cannot make it", &error),
-    })?;
-    let opened = open_pinned(&path(name)).ok_or_else(|| failed("cannot open it", &"it was removed at once"))?;
-    Ok((opened, true))
+    create_pinned(&path(name)).map_err(|error| failed(name, "cannot make it", &error))?;
+    let removed = || failed(name, "cannot open it", &io::Error::other("it was removed at once"));
+    Ok((open_pinned(&path(name)).ok_or_else(removed)?, true))
+}
+
+fn failed(name: &str, step: &str, cause: &io::Error) -> Error {
+    match cause.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            Error::Privilege { action: format!("making or removing the network namespace {name}") }
+        }
+        _ => Error::Namespace { name: name.to_owned(), step: step.to_owned(), cause: cause.to_string() },
+    }
 }
 
 /// Opens the file if a namespace is mounted on it; a bare file is what a crash or a reboot left.
@@ -113,17 +111,12 @@ fn create_pinned(path: &Path) -> io::Result<()> {
 /// It cannot be unmounted.
 pub fn remove(name: &str) -> Result<(), Error> {
     let path = path(name);
-    let failed = |step: &str, cause: &dyn std::fmt::Display| Error::Namespace {
-        name: name.to_owned(),
-        step: step.to_owned(),
-        cause: cause.to_string(),
-    };
     match umount2(&path, MntFlags::MNT_DETACH) {
         Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
-        Err(errno) => return Err(failed("cannot unmount it", &errno)),
+        Err(errno) => return Err(failed(name, "cannot unmount it", &errno.into())),
     }
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove its file", &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(name, "cannot remove its file", &error)),
         _ => Ok(()),
     }
 }

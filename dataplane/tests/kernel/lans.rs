@@ -326,6 +326,16 @@ fn what_is_missing_is_said_with_its_cure() {
         sh("ip link add u0 mtu 500 type veth peer name u1; ip addr add 192.0.2.9/24 dev u0");
         let error = open("192.0.2.9", "overlay");
         assert!(matches!(error, Error::UnderlayMtu { mtu: 500 }), "{error}");
+
+        sh("ip netns add made; ip addr add 192.0.2.10/24 dev u0; ip link set u0 mtu 1500");
+        // SAFETY: a plain system call; it changes this thread alone, which ends with the test.
+        let result = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+        assert_eq!(result, 0);
+        for namespace in ["overlay", "made"] {
+            let error = open("192.0.2.10", namespace);
+            assert!(matches!(error, Error::Privilege { .. }), "{error}");
+            assert!(error.to_string().contains("NET_ADMIN"), "{error}");
+        }
     });
 }
 
