@@ -27,7 +27,6 @@ use bytes::{Bytes, BytesMut};
 
 const ASN: Asn = Asn(65_000);
 const MACS_PER_VNI: u32 = 10;
-const PORT: u16 = 21_179;
 const STALL: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -47,8 +46,9 @@ fn main() {
         .map(|(client, (bytes, own))| {
             let (begin, end, hasher) = (Arc::clone(&begin), Arc::clone(&end), hasher.clone());
             let expected = everything.minus(own);
+            let port = reflector.port;
             std::thread::spawn(move || {
-                let mut session = Session::establish(client as u32);
+                let mut session = Session::establish(client as u32, port);
                 begin.wait();
                 let mut writer = session.stream.try_clone().expect("a second handle of the socket");
                 let sender = std::thread::spawn(move || writer.write_all(&bytes));
@@ -112,9 +112,14 @@ fn address_of(client: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x7f01_0001 + client)
 }
 
+/// The VTEP of a client: a next hop that is nobody's loopback.
+fn vtep_of(client: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a01_0001 + client)
+}
+
 /// Everything a client announces, encoded, and its hash.
 fn table_of(client: u32, vnis: u32, hasher: &RandomState) -> (Bytes, SetHash) {
-    let address = address_of(client);
+    let address = vtep_of(client);
     let ctx = EncodeContext { four_octet_as: true, max_message: MaxMessage::Standard };
     let mut out = BytesMut::new();
     let mut hash = SetHash::default();
@@ -152,17 +157,21 @@ fn table_of(client: u32, vnis: u32, hasher: &RandomState) -> (Bytes, SetHash) {
 
 struct Reflector {
     child: Child,
+    port: u16,
 }
 
 impl Reflector {
     fn start() -> Self {
+        // A port that was free a moment ago.
+        let probe = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|probe| probe.local_addr());
+        let port = probe.expect("a free port").port();
         let child = Command::new(env!("CARGO_BIN_EXE_megalos-rr"))
-            .args(["--listen", &format!("127.0.0.1:{PORT}"), "--router-id", "192.0.2.1", "--accept", "127.0.0.0/8"])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--router-id", "192.0.2.1", "--accept", "127.0.0.0/8"])
             .env("MEGALOS_LOG", "error")
             .stdin(Stdio::null())
             .spawn()
             .expect("the reflector starts");
-        Self { child }
+        Self { child, port }
     }
 
     /// CPU time of all threads so far.
@@ -196,8 +205,8 @@ struct Session {
 
 impl Session {
     /// Connects from the client's own loopback address and completes the handshake.
-    fn establish(client: u32) -> Self {
-        let stream = connect(address_of(client));
+    fn establish(client: u32, port: u16) -> Self {
+        let stream = connect(address_of(client), port);
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_read_timeout(Some(STALL)).expect("a read timeout");
         let mut session = Self { stream, buffer: BytesMut::with_capacity(1 << 20) };
@@ -277,9 +286,9 @@ fn decode_context() -> DecodeContext {
 }
 
 /// Waits for the reflector to listen.
-fn connect(from: Ipv4Addr) -> TcpStream {
+fn connect(from: Ipv4Addr, port: u16) -> TcpStream {
     let deadline = Instant::now() + STALL;
-    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     loop {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((from, 0)).into()).expect("a loopback address");
