@@ -1,9 +1,10 @@
 //! Whole fan-out of the reflector, TCP included: every client announces its routes, every client must end with the exact
 //! set of all others. Prints the reflector's CPU time per (route, client).
 //!
-//! `cargo bench -p route-reflector --bench fanout -- [CLIENTS [VNIS]]`; by default 50 clients with 100 VNIs of one type 3
-//! and ten type 2 routes each: 55,000 routes. The reflector is the real program in a process of its own; its CPU time is
-//! what the scheduler counted between the first announcement and the last route received.
+//! `cargo bench -p route-reflector --bench fanout -- [CLIENTS [VNIS]] [frr]`; by default 50 clients with 100 VNIs of one
+//! type 3 and ten type 2 routes each: 55,000 routes. The reflector is the real program in a process of its own; its CPU
+//! time is what the scheduler counted between the first announcement and the last route received. With `frr` the same
+//! clients measure FRR's bgpd (`/usr/lib/frr/bgpd`) instead; routes that it sends back to their source are not counted.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -37,7 +38,8 @@ fn main() {
     let tables: Vec<(Bytes, SetHash)> = (0..clients).map(|client| table_of(client, vnis, &hasher)).collect();
     let everything = tables.iter().fold(SetHash::default(), |sum, (_, hash)| sum.plus(*hash));
 
-    let reflector = Reflector::start();
+    let reflector =
+        if std::env::args().any(|argument| argument == "frr") { Reflector::frr() } else { Reflector::ours() };
     let begin = Arc::new(Barrier::new(clients as usize + 1));
     let end = Arc::new(Barrier::new(clients as usize + 1));
     let threads: Vec<_> = tables
@@ -161,16 +163,35 @@ struct Reflector {
 }
 
 impl Reflector {
-    fn start() -> Self {
-        // A port that was free a moment ago.
-        let probe = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|probe| probe.local_addr());
-        let port = probe.expect("a free port").port();
+    fn ours() -> Self {
+        let port = free_port();
         let child = Command::new(env!("CARGO_BIN_EXE_megalos-rr"))
             .args(["--listen", &format!("127.0.0.1:{port}"), "--router-id", "192.0.2.1", "--accept", "127.0.0.0/8"])
             .env("MEGALOS_LOG", "error")
             .stdin(Stdio::null())
             .spawn()
             .expect("the reflector starts");
+        Self { child, port }
+    }
+
+    /// bgpd alone: no zebra, no checks of next hops, no delay that it can be told to leave out.
+    fn frr() -> Self {
+        let port = free_port();
+        let directory = std::env::temp_dir().join(format!("fanout-frr-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for FRR");
+        let config = "router bgp 65000\n bgp router-id 192.0.2.1\n no bgp default ipv4-unicast\n neighbor c peer-group\n \
+            neighbor c remote-as 65000\n neighbor c timers 0 0\n bgp listen limit 5000\n \
+            bgp listen range 127.0.0.0/8 peer-group c\n address-family l2vpn evpn\n  neighbor c activate\n  \
+            neighbor c route-reflector-client\n exit-address-family\n";
+        std::fs::write(directory.join("bgpd.conf"), config).expect("FRR's configuration");
+        let path = |name: &str| directory.join(name).display().to_string();
+        let child = Command::new("/usr/lib/frr/bgpd")
+            .args(["-n", "-Z", "-S", "-l", "127.0.0.1", "-p", &port.to_string(), "-f", &path("bgpd.conf")])
+            .args(["-i", &path("bgpd.pid"), "--vty_socket", &path(""), "-P", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("FRR's bgpd starts: install the package frr");
         Self { child, port }
     }
 
@@ -198,7 +219,20 @@ impl Drop for Reflector {
     }
 }
 
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let probe = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|probe| probe.local_addr());
+    probe.expect("a free port").port()
+}
+
+/// Whether a client announced this key itself.
+fn is_own(client: u32, key: &EvpnKey) -> bool {
+    let (EvpnKey::MacIp { rd, .. } | EvpnKey::InclusiveMulticast { rd, .. }) = key else { return false };
+    matches!(rd.0, [0, 1, a, b, c, d, ..] if Ipv4Addr::new(a, b, c, d) == vtep_of(client))
+}
+
 struct Session {
+    client: u32,
     stream: TcpStream,
     buffer: BytesMut,
 }
@@ -209,7 +243,7 @@ impl Session {
         let stream = connect(address_of(client), port);
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_read_timeout(Some(STALL)).expect("a read timeout");
-        let mut session = Self { stream, buffer: BytesMut::with_capacity(1 << 20) };
+        let mut session = Self { client, stream, buffer: BytesMut::with_capacity(1 << 20) };
         let open = Open {
             asn: ASN,
             hold_time_secs: 0,
@@ -263,7 +297,8 @@ impl Session {
             match Message::decode(&frame, &ctx) {
                 Ok(Message::Update(update)) => {
                     if let Some(Routes::Evpn(routes)) = update.reach.map(|reach| reach.routes) {
-                        received = routes.iter().fold(received, |sum, route| sum.plus(SetHash::of(&route.key, hasher)));
+                        let others = routes.iter().filter(|route| !is_own(self.client, &route.key));
+                        received = others.fold(received, |sum, route| sum.plus(SetHash::of(&route.key, hasher)));
                     }
                 }
                 Ok(_) => {}
