@@ -6,6 +6,7 @@
 //! | [`control`] | the Unix socket on which `megalos show` asks, client and server |
 //! | [`show`] | the rows that are asked for, and their tables |
 //! | [`http`] | `/metrics`, `/healthz`, `/readyz` |
+//! | [`options`] | flags that both daemons have; settings at start and on reload |
 //! | [`run`] | start-up and end of a process: logging, signals, exit codes |
 //! | [`service`] | all of these as one stream of requests to a main loop |
 //! | [`speaker`] | peers from settings; rows and metrics from a [`bgp_io::Speaker`] |
@@ -13,6 +14,7 @@
 pub mod config;
 pub mod control;
 pub mod http;
+pub mod options;
 pub mod run;
 pub mod service;
 pub mod show;

@@ -175,6 +175,17 @@ fn label_of(view: &RouteView<'_, Evpn>) -> Option<u32> {
     }
 }
 
+/// A gauge that the registry knows.
+///
+/// # Errors
+///
+/// If the name is registered already.
+pub fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
 /// Metrics of sessions and RIB.
 #[derive(Debug)]
 pub struct SpeakerMetrics {
@@ -201,11 +212,7 @@ impl SpeakerMetrics {
     ///
     /// If a name is registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
+        let gauge = |name: &str, help: &str| gauge(registry, name, help);
         let vector = |name: &str, help: &str, labels: &[&str]| {
             let vector = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(vector.clone()))?;

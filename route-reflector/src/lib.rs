@@ -12,21 +12,17 @@ pub mod settings;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use daemon::run::{fail, parse_args, start_logging};
-use settings::{Options, Settings};
+use daemon::options::Settings as _;
+use daemon::run::fail;
+use settings::Settings;
 
 const NAME: &str = "megalos-rr";
 
 /// Runs the program with these arguments, its own name left out.
 pub fn run_cli(args: Vec<OsString>) -> ExitCode {
-    let options: Options = match parse_args(NAME, args) {
-        Ok(options) => options,
+    let (options, settings) = match Settings::start(NAME, args) {
+        Ok(started) => started,
         Err(code) => return code,
-    };
-    start_logging(options.log_format);
-    let settings = match Settings::load(&options) {
-        Ok(settings) => settings,
-        Err(error) => return fail(NAME, &error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

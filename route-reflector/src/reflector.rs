@@ -7,6 +7,7 @@ use bgp_core::session::StopReason;
 use bgp_io::{Event, Incoming, Io, Speaker};
 use daemon::control::{Answer, Pending};
 use daemon::http::Readiness;
+use daemon::options::Settings as _;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
 use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows, route_rows};
@@ -165,17 +166,7 @@ impl Reflector {
     }
 
     fn reload(&mut self) {
-        let newer = match Settings::load(&self.options) {
-            Ok(newer) => newer,
-            Err(error) => {
-                tracing::error!(%error, "configuration not reloaded; what runs stays as it is");
-                return;
-            }
-        };
-        let fixed = self.settings.fixed_differences(&newer);
-        if !fixed.is_empty() {
-            tracing::warn!(keys = ?fixed, "these keys take a restart to change and keep their old values");
-        }
+        let Some(newer) = self.settings.reload(&self.options) else { return };
         self.settings.peers = newer.peers;
         self.settings.accept = newer.accept;
         let accept = accepted(&self.settings);

@@ -9,7 +9,7 @@ use clap::Parser;
 use daemon::config::{
     AcceptEntry, ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file,
 };
-use daemon::run::LogFormat;
+use daemon::options::CommonOptions;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -20,15 +20,12 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "megalos-rr", version)]
 pub struct Options {
-    /// TOML configuration file; docs/configuration.md describes its keys
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// What both daemons have.
+    #[command(flatten)]
+    pub common: CommonOptions,
     /// Address and port to accept BGP sessions on; may be repeated
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// Our AS number [default: 65000]
-    #[arg(long, value_name = "N")]
-    pub asn: Option<u32>,
     /// Our BGP identifier, an IPv4 address that no other speaker uses
     #[arg(long, value_name = "IP")]
     pub router_id: Option<Ipv4Addr>,
@@ -41,18 +38,9 @@ pub struct Options {
     /// Dial these peers; the port defaults to 179
     #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',')]
     pub peer: Vec<PeerAddress>,
-    /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub http: Option<SocketAddr>,
-    /// Answer `megalos show` on this Unix socket
-    #[arg(long, value_name = "SOCKET")]
-    pub control: Option<PathBuf>,
     /// Send hard resets when leaving, so that peers drop our routes at once (RFC 8538)
     #[arg(long)]
     pub flush_on_exit: bool,
-    /// Form of log lines
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: LogFormat,
 }
 
 /// The configuration file.
@@ -102,20 +90,46 @@ pub struct Settings {
     pub control: Option<PathBuf>,
 }
 
-impl Settings {
-    /// Merges the flags with the file that they name.
-    pub fn load(options: &Options) -> Result<Self, ConfigError> {
-        let file = match &options.config {
+impl AsRef<CommonOptions> for Options {
+    fn as_ref(&self) -> &CommonOptions {
+        &self.common
+    }
+}
+
+impl daemon::options::Settings for Settings {
+    type Options = Options;
+
+    fn load(options: &Options) -> Result<Self, ConfigError> {
+        let file = match &options.common.config {
             Some(path) => read_file(path)?,
             None => File::default(),
         };
         Self::merge(options, file)
     }
 
+    fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for (differs, name) in [
+            (self.listen != newer.listen, "listen"),
+            (self.asn != newer.asn, "asn"),
+            (self.router_id != newer.router_id, "router_id"),
+            (self.cluster_id != newer.cluster_id, "cluster_id"),
+            (self.http != newer.http, "http"),
+            (self.control != newer.control, "control"),
+        ] {
+            if differs {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+impl Settings {
     fn merge(options: &Options, file: File) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let listen = if options.listen.is_empty() { file.listen } else { options.listen.clone() };
-        let asn = options.asn.or(file.asn).unwrap_or(65_000);
+        let asn = options.common.asn.or(file.asn).unwrap_or(65_000);
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
         let router_id = options.router_id.or(file.router_id).or_else(|| first_ipv4(&listen));
         let router_id = router_id.filter(|id| !id.is_unspecified()).unwrap_or_else(|| {
@@ -138,8 +152,8 @@ impl Settings {
             cluster_id: options.cluster_id.or(file.cluster_id).unwrap_or(router_id).into(),
             peers,
             accept,
-            http: options.http.or(file.http),
-            control: options.control.clone().or(file.control),
+            http: options.common.http.or(file.http),
+            control: options.common.control.clone().or(file.control),
         };
         problems.finish(settings)
     }
@@ -150,24 +164,6 @@ impl Settings {
             .iter()
             .filter(|accept| accept.prefix.contains(&address))
             .max_by_key(|accept| accept.prefix.prefix_len())
-    }
-
-    /// What differs from `newer` and takes a restart to change.
-    pub fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
-        let mut names = Vec::new();
-        for (differs, name) in [
-            (self.listen != newer.listen, "listen"),
-            (self.asn != newer.asn, "asn"),
-            (self.router_id != newer.router_id, "router_id"),
-            (self.cluster_id != newer.cluster_id, "cluster_id"),
-            (self.http != newer.http, "http"),
-            (self.control != newer.control, "control"),
-        ] {
-            if differs {
-                names.push(name);
-            }
-        }
-        names
     }
 }
 

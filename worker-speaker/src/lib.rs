@@ -23,23 +23,19 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 
-use daemon::run::{fail, parse_args, start_logging};
+use daemon::options::Settings as _;
+use daemon::run::fail;
 use dataplane::actor::{Events, Handle, spawn};
 use dataplane::linux::{Config, Linux, Mode};
-use settings::{Options, Overlay, Settings};
+use settings::{Overlay, Settings};
 
 const NAME: &str = "megalos-speaker";
 
 /// Runs the program with these arguments, its own name left out.
 pub fn run_cli(args: Vec<OsString>) -> ExitCode {
-    let options: Options = match parse_args(NAME, args) {
-        Ok(options) => options,
+    let (options, settings) = match Settings::start(NAME, args) {
+        Ok(started) => started,
         Err(code) => return code,
-    };
-    start_logging(options.log_format);
-    let settings = match Settings::load(&options) {
-        Ok(settings) => settings,
-        Err(error) => return fail(NAME, &error),
     };
     let opened = match open_dataplane(&settings) {
         Ok(opened) => opened,

@@ -26,11 +26,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Registers the metrics.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
+        let gauge = |name: &str, help: &str| daemon::speaker::gauge(registry, name, help);
         let reports = IntCounterVec::new(
             Opts::new("megalos_evpn_reports_total", "Things an operator should know, by kind; the log has the text"),
             &["kind"],

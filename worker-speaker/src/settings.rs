@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bgp_core::types::{Asn, RouterId};
 use clap::Parser;
 use daemon::config::{ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file};
-use daemon::run::LogFormat;
+use daemon::options::CommonOptions;
 use serde::Deserialize;
 
 /// UDP port of VXLAN (RFC 7348).
@@ -23,12 +23,9 @@ const OVERLAY_NAMESPACE: &str = "megalos";
 #[derive(Clone, Debug, Parser)]
 #[command(name = "megalos-speaker", version)]
 pub struct Options {
-    /// TOML configuration file; docs/configuration.md describes its keys
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Our AS number [default: 65000]
-    #[arg(long, value_name = "N")]
-    pub asn: Option<u32>,
+    /// What both daemons have.
+    #[command(flatten)]
+    pub common: CommonOptions,
     /// A route reflector or router to keep a session with; the port defaults to 179; may be repeated
     #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',')]
     pub reflector: Vec<PeerAddress>,
@@ -50,18 +47,9 @@ pub struct Options {
     /// Serve CNI requests on this Unix socket
     #[arg(long, value_name = "SOCKET")]
     pub cni: Option<PathBuf>,
-    /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub http: Option<SocketAddr>,
-    /// Answer `megalos show` on this Unix socket
-    #[arg(long, value_name = "SOCKET")]
-    pub control: Option<PathBuf>,
     /// When leaving, withdraw all routes and remove our forwarding state from the kernel
     #[arg(long)]
     pub flush_on_exit: bool,
-    /// Form of log lines
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: LogFormat,
 }
 
 /// The configuration file.
@@ -132,19 +120,49 @@ pub struct Settings {
     pub control: Option<PathBuf>,
 }
 
-impl Settings {
-    /// Merges the flags with the file that they name.
-    pub fn load(options: &Options) -> Result<Self, ConfigError> {
-        let file = match &options.config {
+impl AsRef<CommonOptions> for Options {
+    fn as_ref(&self) -> &CommonOptions {
+        &self.common
+    }
+}
+
+impl daemon::options::Settings for Settings {
+    type Options = Options;
+
+    fn load(options: &Options) -> Result<Self, ConfigError> {
+        let file = match &options.common.config {
             Some(path) => read_file(path)?,
             None => File::default(),
         };
         Self::merge(options, file)
     }
 
+    fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for (differs, name) in [
+            (self.asn != newer.asn, "asn"),
+            (self.router_id != newer.router_id, "router_id"),
+            (self.vtep != newer.vtep, "vtep"),
+            (self.overlay != newer.overlay, "adopt or overlay_namespace"),
+            (self.vxlan_port != newer.vxlan_port, "vxlan_port"),
+            (self.foreign_asns != newer.foreign_asns, "foreign_asns"),
+            (self.duplicates != newer.duplicates, "duplicate_*"),
+            (self.cni != newer.cni, "cni"),
+            (self.http != newer.http, "http"),
+            (self.control != newer.control, "control"),
+        ] {
+            if differs {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+impl Settings {
     fn merge(options: &Options, file: File) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
-        let asn = options.asn.or(file.asn).unwrap_or(65_000);
+        let asn = options.common.asn.or(file.asn).unwrap_or(65_000);
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
         let vtep = options.vtep.or(file.vtep).unwrap_or_else(|| {
             problems.push("no VTEP; give --vtep the address of this node that other nodes reach");
@@ -185,33 +203,11 @@ impl Settings {
             foreign_asns: file.foreign_asns.into_iter().map(Asn).collect(),
             duplicates,
             cni: options.cni.clone().or(file.cni),
-            http: options.http.or(file.http),
-            control: options.control.clone().or(file.control),
+            http: options.common.http.or(file.http),
+            control: options.common.control.clone().or(file.control),
         };
         problems.require(settings.router_id.0 != 0, || "the router id is 0.0.0.0; give --router-id another".into());
         problems.finish(settings)
-    }
-
-    /// What differs from `newer` and takes a restart to change.
-    pub fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
-        let mut names = Vec::new();
-        for (differs, name) in [
-            (self.asn != newer.asn, "asn"),
-            (self.router_id != newer.router_id, "router_id"),
-            (self.vtep != newer.vtep, "vtep"),
-            (self.overlay != newer.overlay, "adopt or overlay_namespace"),
-            (self.vxlan_port != newer.vxlan_port, "vxlan_port"),
-            (self.foreign_asns != newer.foreign_asns, "foreign_asns"),
-            (self.duplicates != newer.duplicates, "duplicate_*"),
-            (self.cni != newer.cni, "cni"),
-            (self.http != newer.http, "http"),
-            (self.control != newer.control, "control"),
-        ] {
-            if differs {
-                names.push(name);
-            }
-        }
-        names
     }
 }
 

@@ -21,6 +21,7 @@ use bgp_core::types::{MacAddr, Vni};
 use bgp_io::{Event, Io, Speaker};
 use daemon::control::{Answer, Pending};
 use daemon::http::Readiness;
+use daemon::options::Settings as _;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
 use daemon::speaker::{Identity, neighbor, peer_rows, route_rows};
@@ -524,17 +525,7 @@ impl Worker {
     }
 
     fn reload(&mut self) {
-        let newer = match Settings::load(&self.options) {
-            Ok(newer) => newer,
-            Err(error) => {
-                tracing::error!(%error, "configuration not reloaded; what runs stays as it is");
-                return;
-            }
-        };
-        let fixed = self.settings.fixed_differences(&newer);
-        if !fixed.is_empty() {
-            tracing::warn!(keys = ?fixed, "these keys take a restart to change and keep their old values");
-        }
+        let Some(newer) = self.settings.reload(&self.options) else { return };
         self.settings.peers = newer.peers;
         match self.configure_peers() {
             Ok(()) => tracing::info!("configuration reloaded"),
