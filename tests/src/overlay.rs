@@ -120,7 +120,7 @@ impl Worker {
 
     fn start_with(mut host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
         let mut arguments = vec!["--vtep".to_owned(), vtep.to_owned()];
-        for reflector in reflectors {
+        for reflector in reflectors.iter().filter(|reflector| !reflector.is_empty()) {
             arguments.extend(["--reflector".to_owned(), (*reflector).to_owned()]);
         }
         arguments.extend(["--control".to_owned(), socket_path(&host, "worker").display().to_string()]);

@@ -4,6 +4,7 @@ use tests::fabric::{Fabric, Family, LAN, MACS, PORT};
 use tests::frr::{self, Frr};
 use tests::handmade;
 use tests::host::Host;
+use tests::overlay::Reflector;
 use tests::wait;
 
 const THEIR_VTEP: &str = "10.0.0.21";
@@ -79,4 +80,31 @@ fn a_mac_moves_from_an_frr_worker_to_ours_and_back() {
     fabric.workers[0].wait_row(LAN, mac, THEIR_VTEP.parse().ok());
     our_device.wait_pings("192.168.1.3");
     assert!(again.counter("IcmpInEchos") > 0);
+}
+
+#[test]
+fn an_frr_router_of_another_as_meets_our_workers_over_ebgp() {
+    let mut fabric = Fabric::empty(Family::V4);
+    let config = format!(
+        "listen = [\"10.0.0.1:{PORT}\"]\n[[accept]]\nprefix = \"10.0.0.0/24\"\n[[peer]]\naddress = \"{THEIR_VTEP}\"\nasn = 65001\npassive = true\n"
+    );
+    let reflector = Reflector::configured(fabric.host("rr1", 1), &config);
+    fabric.add_worker_of(&format!("10.0.0.1:{PORT}"), 0, &[]);
+    let mut theirs = fabric.host("frr", 21);
+    handmade::lan(&theirs, LAN, THEIR_VTEP);
+    let [our_device, their_device] = [Host::new("ours"), Host::new("theirs")];
+    handmade::plug(&theirs, &their_device, LAN, MACS[1], "192.168.1.2/24");
+    let config = frr::worker_config(THEIR_VTEP, "10.0.0.1", PORT);
+    let config =
+        config.replace("router bgp 65000", "router bgp 65001").replace("remote-as internal", "remote-as 65000");
+    let frr = Frr::start(&mut theirs, &config);
+    fabric.workers[0].attach(&our_device, LAN, MACS[0], "192.168.1.1/24");
+    fabric.wait_established();
+    wait::until_true("FRR's session", || frr.established(&theirs) == 1);
+    assert_eq!(reflector.peer(THEIR_VTEP).map(|peer| (peer.asn, peer.role)), Some((65_001, "external".into())));
+    their_device.wait_pings("192.168.1.1");
+    our_device.wait_pings("192.168.1.2");
+    // Each sees the other's own VTEP as next hop: nobody is in between.
+    fabric.workers[0].wait_row(LAN, MACS[1], THEIR_VTEP.parse().ok());
+    wait_their_row(&theirs, MACS[0], Some("10.0.0.11"));
 }
