@@ -36,6 +36,8 @@ const MTU_MIN: u32 = 68;
 /// The longest alias, in bytes.
 const ALIAS_MAX: usize = 255;
 const MODIFY: u16 = 0;
+/// What breaks again while it is mended is mended at once, but not for ever.
+const REPAIR_ROUNDS: usize = 4;
 
 fn set(message: LinkMessage) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(message)
@@ -374,21 +376,32 @@ impl Linux {
 
     /// Puts LANs in order again that somebody disturbed: makes the bridge anew, puts ports back into it.
     pub(super) fn repair(&mut self) -> Result<(), Error> {
-        for vni in self.table.take_broken() {
-            let Some(lan) = self.table.lan(vni).filter(|lan| !lan.ports.is_empty()) else { continue };
-            let up = lan.bridge.and_then(|index| self.table.link(index)).is_some_and(|link| link.up);
-            let loose = self.table.loose_ports(vni);
-            if up && loose.is_empty() {
-                continue;
+        for _ in 0..REPAIR_ROUNDS {
+            let broken = self.table.take_broken();
+            if broken.is_empty() {
+                break;
             }
-            warn!(%vni, ports = loose.len(), "somebody changed the bridge or its ports: putting them in order again");
-            let name = lan.name.clone();
-            if let Err(error) = self.ensure_bridge(vni, &name) {
-                warn!(%vni, %error, "cannot make the bridge anew");
+            for vni in broken {
+                self.repair_lan(vni)?;
             }
-            for index in loose {
-                self.put_back(vni, index)?;
-            }
+        }
+        Ok(())
+    }
+
+    fn repair_lan(&mut self, vni: Vni) -> Result<(), Error> {
+        let Some(lan) = self.table.lan(vni).filter(|lan| !lan.ports.is_empty()) else { return Ok(()) };
+        let up = lan.bridge.and_then(|index| self.table.link(index)).is_some_and(|link| link.up);
+        let loose = self.table.loose_ports(vni);
+        if up && loose.is_empty() {
+            return Ok(());
+        }
+        warn!(%vni, ports = loose.len(), "somebody changed the bridge or its ports: putting them in order again");
+        let name = lan.name.clone();
+        if let Err(error) = self.ensure_bridge(vni, &name) {
+            warn!(%vni, %error, "cannot make the bridge anew");
+        }
+        for index in loose {
+            self.put_back(vni, index)?;
         }
         Ok(())
     }
@@ -405,8 +418,11 @@ impl Linux {
         batch.push(open_port(&name, PortSettings::LOCAL), MODIFY);
         let results = self.overlay.transact(&mut batch);
         self.drain()?;
+        // A bridge that is being removed lets its ports go before it goes itself: then the next round makes another.
+        let same_bridge = self.table.lan(vni).and_then(|lan| lan.bridge) == Some(bridge);
         if let Err((_, cause)) = first_failure(results, &[])
             && self.table.link(index).is_some()
+            && same_bridge
         {
             warn!(%vni, %cause, "cannot put {name} back into its bridge");
             self.table.abandon_port(vni, index);
