@@ -86,6 +86,8 @@ pub struct SpeakerCounters {
     pub bad_next_hops: u64,
     /// Sessions ended because of a limit.
     pub limits_exceeded: u64,
+    /// Sessions that came up with the router id of another.
+    pub duplicate_router_ids: u64,
 }
 
 /// Sessions and the RIB that they feed.
@@ -239,6 +241,7 @@ impl Speaker {
 
     fn established(&mut self, id: PeerId, session: SessionId, negotiated: Box<Negotiated>) {
         let now = self.now();
+        self.report_twins(id, &negotiated);
         let Some(peer) = self.slot(id) else { return };
         let class = if negotiated.internal { peer.neighbor.class } else { PeerClass::External };
         let info = PeerInfo::new(class, peer.neighbor.spec.address.ip(), peer.neighbor.limits, &negotiated);
@@ -253,6 +256,19 @@ impl Speaker {
         peer.state = State::Established;
         peer.session = Some(Session { id: session, since: now, negotiated, ready: true, ending: false });
         self.rib.peer_up(id, info, now);
+    }
+
+    /// Two peers with one identifier are allowed, but their routes may share keys (RFC 6286, RFC 7432 section 7.9).
+    fn report_twins(&mut self, id: PeerId, negotiated: &Negotiated) {
+        let twin = self.peers().find(|peer| {
+            peer.id != id
+                && peer.session.is_some_and(|(other, _)| other.remote_router_id == negotiated.remote_router_id)
+        });
+        if let Some(twin) = twin {
+            let (twin, router_id) = (twin.neighbor.spec.address.ip(), negotiated.remote_router_id);
+            self.counters.duplicate_router_ids += 1;
+            tracing::warn!(%router_id, %twin, peer = id.0, "two peers have one router id: give one of them another");
+        }
     }
 
     fn updates(&mut self, id: PeerId, session: SessionId, updates: Vec<Update>) {

@@ -154,7 +154,7 @@ fn row<N: wire::Nlri>(view: &RouteView<'_, N>, route: String, label: Option<u32>
         next_hop: view.attributes.next_hop.to_string(),
         from,
         best: view.best,
-        reason: format!("{:?}", view.reason),
+        reason: view.reason.to_string(),
         stale: view.stale,
         label,
         communities: view.attributes.extended_communities.iter().map(ToString::to_string).collect(),
@@ -196,6 +196,7 @@ pub struct SpeakerMetrics {
     peer_established: IntGaugeVec,
     findings: IntCounterVec,
     limits_exceeded: IntGauge,
+    duplicate_router_ids: IntGauge,
     looped_routes: IntGauge,
     refused_connections: IntGauge,
     destinations: IntGauge,
@@ -235,6 +236,10 @@ impl SpeakerMetrics {
             peer_updates: vector("megalos_bgp_peer_updates_received", "UPDATEs received", &["peer"])?,
             peer_established: vector("megalos_bgp_peer_established_count", "Sessions that came up", &["peer"])?,
             limits_exceeded: gauge("megalos_bgp_limits_exceeded", "Sessions ended because of a limit")?,
+            duplicate_router_ids: gauge(
+                "megalos_bgp_duplicate_router_ids",
+                "Sessions that came up with the router id of another",
+            )?,
             looped_routes: gauge("megalos_bgp_looped_routes", "Routes refused because of a loop")?,
             refused_connections: gauge("megalos_bgp_refused_connections", "Connections of strangers closed")?,
             destinations: gauge("megalos_rib_destinations", "EVPN destinations with a route")?,
@@ -273,6 +278,7 @@ impl SpeakerMetrics {
         }
         let counters = speaker.counters();
         self.limits_exceeded.set(signed(counters.limits_exceeded));
+        self.duplicate_router_ids.set(signed(counters.duplicate_router_ids));
         self.looped_routes.set(signed(counters.looped_routes));
         let stats = speaker.rib.stats();
         self.destinations.set(signed(stats.destinations as u64));

@@ -10,6 +10,7 @@
 //! ```
 
 use core::cmp::Ordering;
+use core::fmt;
 
 use smallvec::SmallVec;
 
@@ -50,6 +51,28 @@ pub enum Reason {
     PeerAddress,
     /// Lower peer number: nothing else differs.
     PeerId,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Only => "the only route",
+            Self::Stale => "not stale",
+            Self::Sticky => "sticky MAC",
+            Self::MobilitySequence => "mobility sequence",
+            Self::NextHop => "lower next hop",
+            Self::Local => "own route",
+            Self::LocalPref => "LOCAL_PREF",
+            Self::AsPathLength => "AS_PATH length",
+            Self::Origin => "ORIGIN",
+            Self::Med => "MULTI_EXIT_DISC",
+            Self::External => "eBGP over iBGP",
+            Self::RouterId => "router id",
+            Self::ClusterListLength => "CLUSTER_LIST length",
+            Self::PeerAddress => "peer address",
+            Self::PeerId => "peer number",
+        })
+    }
 }
 
 /// LOCAL_PREF of a route that came without one.
