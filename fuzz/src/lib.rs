@@ -8,6 +8,7 @@
 //! cargo +nightly fuzz run message_decode -- -max_total_time=60
 //! ```
 
+pub mod lab;
 pub mod message;
 pub mod netlink;
 pub mod session;
