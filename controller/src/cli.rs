@@ -54,10 +54,10 @@ struct UpArgs {
     #[arg(value_name = "DIR", default_value = ".")]
     directory: PathBuf,
     /// How many nodes the devices are spread over.
-    #[arg(long, value_name = "N", default_value = "2")]
+    #[arg(long, value_name = "N", default_value = "2", value_parser = parse_count)]
     nodes: NonZeroU8,
     /// How many route reflectors.
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_count)]
     reflectors: NonZeroU8,
     /// Run a device on a certain node (node1, node2, …); may be repeated.
     #[arg(long, value_name = "DEVICE=NODE", value_parser = parse_place)]
@@ -68,6 +68,10 @@ struct UpArgs {
     /// Print the lab's status as JSON when it is up.
     #[arg(long)]
     json: bool,
+}
+
+fn parse_count(text: &str) -> Result<NonZeroU8, &'static str> {
+    text.parse().map_err(|_| "expected a whole number from 1 on; there can be 64 nodes and 8 reflectors")
 }
 
 fn parse_place(text: &str) -> Result<(String, String), String> {

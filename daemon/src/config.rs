@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bgp_core::types::ParseError;
-use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+pub use crate::section::{AcceptEntry, PeerEntry};
 
 /// The port of BGP (RFC 4271 section 4).
 pub const BGP_PORT: u16 = 179;
@@ -41,6 +42,9 @@ pub enum ConfigError {
     /// Keys and flags contradict each other or are out of range.
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
+    /// Something that must be given is not, and more may be wrong.
+    #[error("{}", .0.join("\n"))]
+    Incomplete(Vec<String>),
 }
 
 /// Reads a TOML file into `T`.
@@ -59,24 +63,37 @@ fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError>
 
 /// Collects what is wrong, so that all of it is reported together.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<String>);
+pub struct Problems {
+    texts: Vec<String>,
+    missing: bool,
+}
 
 impl Problems {
     /// Notes one problem: what, and how to mend it.
     pub fn push(&mut self, problem: impl Into<String>) {
-        self.0.push(problem.into());
+        self.texts.push(problem.into());
+    }
+
+    /// Notes that something which has no default is given nowhere.
+    pub fn missing(&mut self, problem: impl Into<String>) {
+        self.missing = true;
+        self.push(problem);
     }
 
     /// Notes `problem` unless `holds`.
     pub fn require(&mut self, holds: bool, problem: impl FnOnce() -> String) {
         if !holds {
-            self.0.push(problem());
+            self.push(problem());
         }
     }
 
     /// `value` if nothing was noted.
     pub fn finish<T>(self, value: T) -> Result<T, ConfigError> {
-        if self.0.is_empty() { Ok(value) } else { Err(ConfigError::Invalid(self.0)) }
+        match self {
+            Self { texts, .. } if texts.is_empty() => Ok(value),
+            Self { texts, missing: true } => Err(ConfigError::Incomplete(texts)),
+            Self { texts, missing: false } => Err(ConfigError::Invalid(texts)),
+        }
     }
 }
 
@@ -179,16 +196,16 @@ impl PeerSettings {
     /// These settings where present, those of `defaults` elsewhere.
     pub fn or(self, defaults: &Self) -> Self {
         let defaults = defaults.clone();
+        // A key given here must not meet the file of the defaults, and the other way round.
+        let (password, password_file) = match (self.password, self.password_file) {
+            (None, None) => (defaults.password, defaults.password_file),
+            own => own,
+        };
         Self {
             asn: self.asn.or(defaults.asn),
             role: self.role.or(defaults.role),
-            // A key given here must not meet the file of the defaults, and the other way round.
-            password_file: if self.password.is_some() {
-                self.password_file
-            } else {
-                self.password_file.or(defaults.password_file)
-            },
-            password: self.password.or(defaults.password),
+            password,
+            password_file,
             gtsm: self.gtsm.or(defaults.gtsm),
             passive: self.passive.or(defaults.passive),
             local_address: self.local_address.or(defaults.local_address),
@@ -249,44 +266,6 @@ impl PeerSettings {
     }
 }
 
-/// A `[[peer]]` section: `address` and the settings.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(try_from = "toml::Table")]
-pub struct PeerEntry {
-    /// Where the peer listens.
-    pub address: PeerAddress,
-    /// The other keys.
-    pub settings: PeerSettings,
-}
-
-/// An `[[accept]]` section: `prefix` and the settings of every peer in it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(try_from = "toml::Table")]
-pub struct AcceptEntry {
-    /// Addresses that may connect.
-    pub prefix: IpNet,
-    /// The other keys.
-    pub settings: PeerSettings,
-}
-
-impl TryFrom<toml::Table> for PeerEntry {
-    type Error = toml::de::Error;
-
-    fn try_from(table: toml::Table) -> Result<Self, Self::Error> {
-        let (address, settings) = split_entry(table, "address")?;
-        Ok(Self { address, settings })
-    }
-}
-
-impl TryFrom<toml::Table> for AcceptEntry {
-    type Error = toml::de::Error;
-
-    fn try_from(table: toml::Table) -> Result<Self, Self::Error> {
-        let (prefix, settings) = split_entry(table, "prefix")?;
-        Ok(Self { prefix, settings })
-    }
-}
-
 /// A peer that is dialled (or waited for, if passive).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Peer {
@@ -318,15 +297,6 @@ pub fn merge_peers(
         }
     }
     peers
-}
-
-/// Takes `name` out of the table and reads the rest as settings; a flattened struct would not refuse unknown keys.
-fn split_entry<T: DeserializeOwned>(
-    mut table: toml::Table,
-    name: &'static str,
-) -> Result<(T, PeerSettings), toml::de::Error> {
-    let value = table.remove(name).ok_or_else(|| serde::de::Error::missing_field(name))?;
-    Ok((value.try_into()?, table.try_into()?))
 }
 
 #[cfg(test)]
@@ -368,5 +338,38 @@ mod tests {
         let mut problems = Problems::default();
         assert_eq!(settings.key("p", &mut problems).as_deref(), Some("secret"));
         assert!(problems.finish(()).is_ok());
+    }
+
+    #[test]
+    fn a_key_file_of_a_peer_hides_the_key_of_the_defaults() {
+        let defaults = PeerSettings { password: Some("secret".into()), ..Default::default() };
+        let settings = PeerSettings { password_file: Some("/key".into()), ..Default::default() }.or(&defaults);
+        let mut problems = Problems::default();
+        settings.check("p", &mut problems);
+        assert!(problems.finish(()).is_ok());
+        assert_eq!((settings.password, settings.password_file), (None, Some("/key".into())));
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_section_is_refused_with_its_own_line() {
+        #[derive(Debug, Deserialize)]
+        struct File {
+            peer: Vec<PeerEntry>,
+            accept: Vec<AcceptEntry>,
+        }
+        let error = |text: &str| parse::<File>(Path::new("m.toml"), text).unwrap_err().to_string();
+        let accept = "[[accept]]\nprefix = \"10.0.0.0/8\"\n";
+        let text = error(&format!("{accept}[[peer]]\naddress = \"10.0.0.1\"\ngtsm = true\nholdtime = 3\n"));
+        assert!(text.contains("line 6") && text.contains("holdtime"), "{text}");
+        let text = error(&format!("{accept}[[peer]]\naddress = \"10.0.0.1\"\ngtsm = 7\n"));
+        assert!(text.contains("line 5") && text.contains("boolean"), "{text}");
+        let text = error(&format!("{accept}[[peer]]\ngtsm = true\naddress = \"ten\"\n"));
+        assert!(text.contains("line 5") && text.contains("192.0.2.1:1179"), "{text}");
+        let text = error(&format!("{accept}[[peer]]\ngtsm = true\n"));
+        assert!(text.contains("address"), "{text}");
+        let right = format!("{accept}gtsm = true\n[[peer]]\ngtsm = true\naddress = \"10.0.0.1\"\nasn = 7\n");
+        let file = parse::<File>(Path::new("m.toml"), &right).unwrap();
+        assert_eq!((file.peer[0].settings.asn, file.peer[0].settings.gtsm), (Some(7), Some(true)));
+        assert_eq!((file.peer[0].address.0.port(), file.accept[0].settings.gtsm), (BGP_PORT, Some(true)));
     }
 }

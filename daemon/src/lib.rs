@@ -16,6 +16,7 @@ pub mod control;
 pub mod http;
 pub mod options;
 pub mod run;
+mod section;
 pub mod service;
 pub mod show;
 pub mod speaker;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
+use ipnet::IpNet;
 
 use crate::config::ConfigError;
-use crate::run::{LogFormat, fail, parse_args, start_logging};
+use crate::run::{LogFormat, fail, fail_usage, parse_args, start_logging};
 
 /// Flags that both daemons have.
 #[derive(Args, Clone, Debug)]
@@ -20,14 +21,32 @@ pub struct CommonOptions {
     #[arg(long, value_name = "N")]
     pub asn: Option<u32>,
     /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_socket)]
     pub http: Option<SocketAddr>,
     /// Answer `megalos show` on this Unix socket
     #[arg(long, value_name = "SOCKET")]
     pub control: Option<PathBuf>,
     /// Form of log lines
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+}
+
+/// Reads an address with its port.
+///
+/// # Errors
+///
+/// What an address with its port looks like.
+pub fn parse_socket(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an address and a port such as 192.0.2.1:179 or [2001:db8::1]:179")
+}
+
+/// Reads a prefix.
+///
+/// # Errors
+///
+/// What a prefix looks like.
+pub fn parse_prefix(text: &str) -> Result<IpNet, &'static str> {
+    text.parse().map_err(|_| "expected a prefix such as 192.0.2.0/24, 192.0.2.1/32 or 2001:db8::/32")
 }
 
 /// The settings of a daemon: flags merged with the file that they name.
@@ -52,6 +71,9 @@ pub trait Settings: Sized {
         start_logging(options.as_ref().log_format);
         match Self::load(&options) {
             Ok(settings) => Ok((options, settings)),
+            Err(error @ ConfigError::Incomplete(_)) if options.as_ref().config.is_none() => {
+                Err(fail_usage(name, &error))
+            }
             Err(error) => Err(fail(name, &error)),
         }
     }

@@ -49,10 +49,21 @@ pub fn start_logging(format: LogFormat) {
 
 /// Says why the program `name` ends, and returns the exit code 1.
 pub fn fail(name: &str, error: &dyn Display) -> ExitCode {
+    complain(name, error);
+    ExitCode::from(FAILURE)
+}
+
+/// Says what the command line of the program `name` lacks, and returns the exit code 2.
+pub fn fail_usage(name: &str, error: &dyn Display) -> ExitCode {
+    complain(name, error);
+    eprintln!("{name}: `{name} --help` lists all flags");
+    ExitCode::from(USAGE)
+}
+
+fn complain(name: &str, error: &dyn Display) {
     for line in error.to_string().lines() {
         eprintln!("{name}: {line}");
     }
-    ExitCode::from(FAILURE)
 }
 
 /// What a signal asks of a daemon.

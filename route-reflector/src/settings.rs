@@ -9,13 +9,13 @@ use clap::Parser;
 use daemon::config::{
     AcceptEntry, ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file,
 };
-use daemon::options::CommonOptions;
+use daemon::options::{CommonOptions, parse_prefix, parse_socket};
 use ipnet::IpNet;
 use serde::Deserialize;
 
 /// The Megalos route reflector: reflects EVPN routes between workers and routers (RFC 4456, RFC 7432).
 ///
-/// Every flag has a key of the same name in the configuration file; a flag wins. SIGHUP reads the file again without
+/// What can be said by flags can be said in the configuration file; a flag wins. SIGHUP reads the file again without
 /// touching the sessions of peers that did not change. SIGTERM leaves so that peers keep their routes (RFC 4724).
 #[derive(Clone, Debug, Parser)]
 #[command(name = "megalos-rr", version)]
@@ -23,8 +23,8 @@ pub struct Options {
     /// What both daemons have.
     #[command(flatten)]
     pub common: CommonOptions,
-    /// Address and port to accept BGP sessions on; may be repeated
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Address and port to accept BGP sessions on; several in a list or by repetition
+    #[arg(long, value_name = "ADDR:PORT", num_args = 1.., value_delimiter = ',', value_parser = parse_socket)]
     pub listen: Vec<SocketAddr>,
     /// Our BGP identifier, an IPv4 address that no other speaker uses
     #[arg(long, value_name = "IP")]
@@ -32,11 +32,11 @@ pub struct Options {
     /// Cluster id, the same for all reflectors of a fabric [default: the router id]
     #[arg(long, value_name = "IP")]
     pub cluster_id: Option<Ipv4Addr>,
-    /// Accept sessions from any address in this prefix; may be repeated
-    #[arg(long, value_name = "PREFIX")]
+    /// Accept sessions from any address in this prefix; several in a list or by repetition
+    #[arg(long, value_name = "PREFIX", num_args = 1.., value_delimiter = ',', value_parser = parse_prefix)]
     pub accept: Vec<IpNet>,
-    /// Dial these peers; the port defaults to 179
-    #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    /// Dial this peer; the port defaults to 179; several in a list or by repetition
+    #[arg(long, value_name = "ADDR[:PORT]", num_args = 1.., value_delimiter = ',')]
     pub peer: Vec<PeerAddress>,
     /// Send hard resets when leaving, so that peers drop our routes at once (RFC 8538)
     #[arg(long)]
@@ -133,18 +133,18 @@ impl Settings {
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
         let router_id = options.router_id.or(file.router_id).or_else(|| first_ipv4(&listen));
         let router_id = router_id.filter(|id| !id.is_unspecified()).unwrap_or_else(|| {
-            problems.push("no router id; give --router-id an IPv4 address that is unique in the fabric");
+            problems.missing("no router id; give --router-id an IPv4 address that is unique in the fabric");
             Ipv4Addr::UNSPECIFIED
         });
         file.defaults.check("[defaults]", &mut problems);
         let peers = merge_peers(&options.peer, file.peer, &file.defaults, &mut problems);
         let accept = merge_accept(&options.accept, file.accept, &file.defaults, &mut problems);
-        problems.require(listen.is_empty() || !accept.is_empty() || !peers.is_empty(), || {
-            "nobody may connect: give --accept PREFIX or --peer ADDR".into()
-        });
-        problems.require(!listen.is_empty() || !peers.is_empty(), || {
-            "nothing to do: give --listen ADDR:PORT to accept sessions, or --peer ADDR to dial".into()
-        });
+        if !listen.is_empty() && accept.is_empty() && peers.is_empty() {
+            problems.missing("nobody may connect: give --accept PREFIX or --peer ADDR");
+        }
+        if listen.is_empty() && peers.is_empty() {
+            problems.missing("nothing to do: give --listen ADDR:PORT to accept sessions, or --peer ADDR to dial");
+        }
         let settings = Self {
             listen,
             asn: Asn(asn),
@@ -217,6 +217,31 @@ mod tests {
         let settings = settings.unwrap();
         assert_eq!((settings.asn, settings.router_id.to_string().as_str()), (Asn(65_001), "192.0.2.9"));
         assert_eq!(settings.cluster_id, settings.router_id.0);
+    }
+
+    #[test]
+    fn one_flag_takes_several_values_in_every_way() {
+        let ways: [&[&str]; 3] = [
+            &["--accept", "10.0.0.0/8", "192.0.2.0/24", "--peer", "10.0.0.1,10.0.0.2:1179"],
+            &["--accept", "10.0.0.0/8,192.0.2.0/24", "--peer", "10.0.0.1", "10.0.0.2:1179"],
+            &["--accept", "10.0.0.0/8", "--accept", "192.0.2.0/24", "--peer", "10.0.0.1", "--peer", "10.0.0.2:1179"],
+        ];
+        for way in ways {
+            let settings = merged(&[&["--listen", "192.0.2.1:179"], way].concat(), "").unwrap();
+            assert_eq!((settings.accept.len(), settings.peers.len()), (2, 2), "{way:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_given_nowhere_makes_a_configuration_incomplete() {
+        let problem = |flags: &[&str]| {
+            let options = Options::try_parse_from(std::iter::once(&"megalos-rr").chain(flags)).unwrap();
+            Settings::merge(&options, File::default()).unwrap_err()
+        };
+        assert!(matches!(problem(&["--router-id", "192.0.2.1"]), ConfigError::Incomplete(_)));
+        assert!(matches!(problem(&["--listen", "192.0.2.1:179"]), ConfigError::Incomplete(_)));
+        let wrong = ["--listen", "192.0.2.1:179", "--accept", "10.0.0.0/8", "--asn", "0"];
+        assert!(matches!(problem(&wrong), ConfigError::Invalid(_)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ const OVERLAY_NAMESPACE: &str = "megalos";
 /// The Megalos worker speaker: announces the MAC addresses of its node's LANs over EVPN and programs the kernel's VXLAN
 /// forwarding from what others announce (RFC 7432, RFC 8365).
 ///
-/// Every flag has a key of the same name in the configuration file; a flag wins. SIGHUP reads the file again without
+/// What can be said by flags can be said in the configuration file; a flag wins. SIGHUP reads the file again without
 /// touching the sessions of peers that did not change. SIGTERM leaves the kernel's forwarding in place.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "megalos-speaker", version)]
@@ -26,8 +26,8 @@ pub struct Options {
     /// What both daemons have.
     #[command(flatten)]
     pub common: CommonOptions,
-    /// A route reflector or router to keep a session with; the port defaults to 179; may be repeated
-    #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    /// A route reflector or router to keep a session with; the port defaults to 179; several in a list or by repetition
+    #[arg(long, value_name = "ADDR[:PORT]", num_args = 1.., value_delimiter = ',')]
     pub reflector: Vec<PeerAddress>,
     /// Address of this node that VXLAN packets come from and go to
     #[arg(long, value_name = "IP")]
@@ -164,16 +164,18 @@ impl Settings {
         let mut problems = Problems::default();
         let asn = options.common.asn.or(file.asn).unwrap_or(65_000);
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
-        let vtep = options.vtep.or(file.vtep).unwrap_or_else(|| {
-            problems.push("no VTEP; give --vtep the address of this node that other nodes reach");
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        });
-        problems.require(!vtep.is_loopback() && !vtep.is_multicast(), || {
-            format!("vtep {vtep} cannot carry VXLAN; give the unicast address that other nodes reach")
-        });
+        let vtep = options.vtep.or(file.vtep);
+        match vtep {
+            None => problems.missing("no VTEP; give --vtep the address of this node that other nodes reach"),
+            Some(vtep) => problems.require(is_unicast(vtep), || {
+                format!("vtep {vtep} cannot carry VXLAN; give the unicast address that other nodes reach")
+            }),
+        }
         file.defaults.check("[defaults]", &mut problems);
         let peers = merge_peers(&options.reflector, file.peer, &file.defaults, &mut problems);
-        problems.require(!peers.is_empty(), || "no reflector; give --reflector ADDR[:PORT]".into());
+        if peers.is_empty() {
+            problems.missing("no reflector; give --reflector ADDR[:PORT]");
+        }
         let adopt = options.adopt || (file.adopt && options.overlay_namespace.is_none());
         let namespace = options.overlay_namespace.clone().or(file.overlay_namespace);
         problems.require(!(adopt && namespace.is_some()), || {
@@ -189,9 +191,14 @@ impl Settings {
         problems.require(duplicates.moves >= 2 && duplicates.window_secs >= 2, || {
             "duplicate_moves and duplicate_window_secs must be 2 or more".into()
         });
+        let router_id = options.router_id.or(file.router_id);
+        problems.require(router_id.is_none_or(|id| !id.is_unspecified()), || {
+            "the router id is 0.0.0.0; give --router-id another".into()
+        });
+        let vtep = vtep.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let settings = Self {
             asn: Asn(asn),
-            router_id: options.router_id.or(file.router_id).map_or_else(|| router_id_of(vtep), RouterId::from),
+            router_id: router_id.map_or_else(|| router_id_of(vtep), RouterId::from),
             vtep,
             overlay: match namespace {
                 _ if adopt => Overlay::Adopt,
@@ -206,9 +213,13 @@ impl Settings {
             http: options.common.http.or(file.http),
             control: options.common.control.clone().or(file.control),
         };
-        problems.require(settings.router_id.0 != 0, || "the router id is 0.0.0.0; give --router-id another".into());
         problems.finish(settings)
     }
+}
+
+fn is_unicast(vtep: IpAddr) -> bool {
+    let broadcast = matches!(vtep, IpAddr::V4(address) if address.is_broadcast());
+    !(vtep.is_loopback() || vtep.is_multicast() || vtep.is_unspecified() || broadcast)
 }
 
 /// An IPv4 VTEP is the identifier; of an IPv6 one, a 32-bit FNV-1a hash, which is the same after every restart.
@@ -257,6 +268,23 @@ mod tests {
         for part in ["asn is 0", "no VTEP", "no reflector", "vxlan_port is 0"] {
             assert!(error.contains(part), "{part} is missing in {error}");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_no_hosts_is_no_vtep() {
+        for vtep in ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            let error = merged(&["--vtep", vtep, "--reflector", "192.0.2.1"], "").unwrap_err();
+            assert_eq!(
+                error,
+                format!("vtep {vtep} cannot carry VXLAN; give the unicast address that other nodes reach")
+            );
+        }
+    }
+
+    #[test]
+    fn reflectors_may_stand_in_a_row() {
+        let settings = merged(&["--reflector", "192.0.2.1:1179", "192.0.2.3", "--vtep", "192.0.2.2"], "").unwrap();
+        assert_eq!(settings.peers.len(), 2);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl LabStatus {
     /// The tables for people.
     pub fn to_text(&self) -> String {
         let mut text = format!(
-            "{} ({}) is {} since {}\n",
+            "{} ({}) is {} for {}\n",
             self.name,
             self.directory.display(),
             self.phase.as_str(),
