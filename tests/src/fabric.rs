@@ -106,6 +106,18 @@ impl Fabric {
         self.reflectors.push(Reflector::start(host, &socket, &[self.family.prefix()], &more));
     }
 
+    /// Starts a reflector that knows its workers, so that after a start it waits for these and for nobody else.
+    pub fn add_reflector_for(&mut self, number: usize, workers: usize) {
+        let host = self.host(&format!("rr{number}"), number);
+        let socket = self.family.socket(&self.family.address(number));
+        let mut config =
+            format!("listen = [\"{socket}\"]\nrouter_id = \"10.0.0.{number}\"\ncluster_id = \"10.0.0.1\"\n");
+        for index in 0..workers {
+            config += &format!("[[peer]]\naddress = \"{}\"\npassive = true\n", self.vtep(index));
+        }
+        self.reflectors.push(Reflector::configured(host, &config));
+    }
+
     /// Starts worker `index` with a session to every reflector that was added; `more` is appended to its flags.
     pub fn add_worker(&mut self, index: usize, more: &[&str]) {
         let numbers = 1..=self.reflectors.len();

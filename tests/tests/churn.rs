@@ -1,15 +1,18 @@
 //! Devices that come, go and move at random among workers that die and return: in the end every table is exact.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::Signal;
-use tests::fabric::Fabric;
+use tests::fabric::{Fabric, Family};
 use tests::host::Host;
+use tests::overlay::Reflector;
 use tests::wait;
 
+const REFLECTORS: usize = 2;
 const WORKERS: usize = 3;
 const LANS: [u32; 4] = [100, 200, 300, 400];
 const DEVICES: usize = 24;
+const FLOOD: &str = "00:00:00:00:00:00";
 const STEPS: usize = 160;
 
 /// A small generator of numbers, the same for the same seed (xorshift).
@@ -35,24 +38,30 @@ fn mac(device: usize) -> String {
     format!("02:00:00:00:01:{device:02x}")
 }
 
-/// The MACs of each LAN that a worker should send to others, each with its VTEP. A worker without members of the LAN has
-/// none.
-fn expected(fabric: &Fabric, places: &BTreeMap<usize, Place>, worker: usize) -> BTreeMap<(u32, String), String> {
+/// A row of a VXLAN device: VNI, MAC, VTEP.
+type Row = (u32, String, String);
+
+/// The rows that a worker should have: those of remote devices and of the flood list. In a LAN without members of its own
+/// it has none.
+fn expected(fabric: &Fabric, places: &BTreeMap<usize, Place>, worker: usize) -> BTreeSet<Row> {
     let is_member = |vni| places.values().any(|place| place.worker == worker && place.vni == vni);
     let remote = places.iter().filter(|(_, place)| place.worker != worker && is_member(place.vni));
-    remote.map(|(device, place)| ((place.vni, mac(*device)), fabric.vtep(place.worker))).collect()
+    let rows = |(device, place): (&usize, &Place)| {
+        let vtep = fabric.vtep(place.worker);
+        [(place.vni, mac(*device), vtep.clone()), (place.vni, FLOOD.to_owned(), vtep)]
+    };
+    remote.flat_map(rows).collect()
 }
 
-/// The rows of remote MACs, and whether each LAN's flood list is as it should be.
-fn found(fabric: &Fabric, worker: usize) -> BTreeMap<(u32, String), String> {
+fn found(fabric: &Fabric, worker: usize) -> BTreeSet<Row> {
     let rows = |vni: u32| {
         let table = fabric.workers[worker].overlay_sh(&format!("bridge fdb show dev vx{vni} 2>/dev/null"));
         let row = |line: &str| {
             let words: Vec<_> = line.split_whitespace().collect();
             let at = words.iter().position(|word| *word == "dst")?;
-            Some(((vni, (*words.first()?).to_owned()), (*words.get(at + 1)?).to_owned()))
+            Some((vni, (*words.first()?).to_owned(), (*words.get(at + 1)?).to_owned()))
         };
-        table.lines().filter_map(row).filter(|((_, mac), _)| mac != "00:00:00:00:00:00").collect::<Vec<_>>()
+        table.lines().filter_map(row).collect::<Vec<_>>()
     };
     LANS.into_iter().flat_map(rows).collect()
 }
@@ -60,20 +69,20 @@ fn found(fabric: &Fabric, worker: usize) -> BTreeMap<(u32, String), String> {
 fn random_life(seed: u64) {
     eprintln!("seed {seed}");
     let mut dice = Dice(seed);
-    let mut fabric = Fabric::with(tests::fabric::Family::V4, 2, WORKERS);
+    let mut fabric = Fabric::empty(Family::V4);
+    (1..=REFLECTORS).for_each(|number| fabric.add_reflector_for(number, WORKERS));
+    (0..WORKERS).for_each(|index| fabric.add_worker(index, &[]));
+    fabric.wait_established();
     let mut places: BTreeMap<usize, Place> = BTreeMap::new();
     let mut down = None;
     for step in 0..STEPS {
-        // Now and then a worker is away for a while, and one of the reflectors starts anew.
-        if step % 40 == 20 {
+        if step % 20 == 10 {
             let worker = dice.below(WORKERS);
             fabric.workers[worker].kill(if dice.below(2) == 0 { Signal::SIGKILL } else { Signal::SIGTERM });
             down = Some(worker);
         }
-        if step % 40 == 30 {
-            let reflector = dice.below(2);
-            fabric.reflectors[reflector].kill(Signal::SIGKILL);
-            fabric.reflectors[reflector].restart();
+        if step % 20 == 15 {
+            disturb(&mut fabric, &mut dice);
             down.take().into_iter().for_each(|worker| fabric.workers[worker].restart());
         }
         let device = dice.below(DEVICES);
@@ -119,9 +128,28 @@ fn random_life(seed: u64) {
     }
 }
 
-fn difference(wanted: &BTreeMap<(u32, String), String>, found: &BTreeMap<(u32, String), String>) -> String {
-    let missing: Vec<_> = wanted.iter().filter(|(key, vtep)| found.get(key) != Some(vtep)).collect();
-    let surplus: Vec<_> = found.iter().filter(|(key, vtep)| wanted.get(key) != Some(vtep)).collect();
+/// Something goes wrong on one of the hosts.
+fn disturb(fabric: &mut Fabric, dice: &mut Dice) {
+    let worker = dice.below(WORKERS);
+    match dice.below(4) {
+        // One reflector starts anew, or both at once.
+        0 => restart(&mut fabric.reflectors[dice.below(REFLECTORS)..][..1]),
+        1 => restart(&mut fabric.reflectors),
+        // A cable is out for a moment.
+        2 => _ = fabric.workers[worker].host.sh("ip link set eth0 down && ip link set eth0 up"),
+        // Somebody cleans up what he does not know.
+        _ => LANS.iter().for_each(|vni| _ = fabric.workers[worker].overlay_sh(&format!("ip link del vx{vni}"))),
+    }
+}
+
+fn restart(reflectors: &mut [Reflector]) {
+    reflectors.iter_mut().for_each(|reflector| reflector.kill(Signal::SIGKILL));
+    reflectors.iter_mut().for_each(Reflector::restart);
+}
+
+fn difference(wanted: &BTreeSet<Row>, found: &BTreeSet<Row>) -> String {
+    let missing: Vec<_> = wanted.difference(found).collect();
+    let surplus: Vec<_> = found.difference(wanted).collect();
     format!("missing {missing:?}, surplus {surplus:?}")
 }
 

@@ -102,6 +102,56 @@ fn what_changed_while_a_worker_was_away_is_right_when_it_is_back() {
 }
 
 #[test]
+fn a_worker_that_returns_does_not_take_back_what_moved_while_it_was_away() {
+    let mut fabric = Fabric::new(3);
+    let [_one, _two, witness] = fabric.devices::<3>();
+    let mac = "02:00:00:00:00:99";
+    let [before, after] = [Host::new("before"), Host::new("after")];
+    fabric.workers[0].attach(&before, LAN, mac, "192.168.1.99/24");
+    fabric.wait_row(2, LAN, mac, Some(0));
+    fabric.workers[0].kill(Signal::SIGKILL);
+    // The orchestrator starts the device elsewhere; its remains are still there when the old worker comes back.
+    fabric.workers[1].attach(&after, LAN, mac, "192.168.1.99/24");
+    fabric.wait_row(2, LAN, mac, Some(1));
+    let watch = RowWatch::start(&fabric.workers[2].overlay());
+    fabric.workers[0].restart();
+    fabric.workers[0].wait_established();
+    fabric.wait_row(0, LAN, mac, Some(1));
+    witness.wait_pings("192.168.1.99");
+    assert!(after.counter("IcmpInEchos") > 0);
+    assert!(watch.of(mac).is_empty(), "{:?}", watch.of(mac));
+    // Where the new place goes, the old one holds again.
+    fabric.workers[1].detach(&after);
+    fabric.wait_row(2, LAN, mac, Some(0));
+}
+
+#[test]
+fn a_worker_that_returns_keeps_what_had_moved_to_it() {
+    let mut fabric = Fabric::new(3);
+    let [_one, _two, witness] = fabric.devices::<3>();
+    let mac = "02:00:00:00:00:99";
+    let [before, after] = [Host::new("before"), Host::new("after")];
+    // The first worker has the lower address, which would win among equals, and its device never goes.
+    fabric.workers[0].attach(&before, LAN, mac, "192.168.1.99/24");
+    fabric.wait_row(2, LAN, mac, Some(0));
+    fabric.workers[1].attach(&after, LAN, mac, "192.168.1.99/24");
+    fabric.wait_row(2, LAN, mac, Some(1));
+    fabric.wait_row(0, LAN, mac, Some(1));
+    fabric.workers[1].kill(Signal::SIGKILL);
+    fabric.workers[1].restart();
+    wait_swept(&fabric.workers[1]);
+    // Something that comes after all that shows that it is through.
+    let late = Host::new("late");
+    fabric.workers[1].attach(&late, LAN, "02:00:00:00:00:aa", "192.168.1.9/24");
+    fabric.wait_row(2, LAN, "02:00:00:00:00:aa", Some(1));
+    fabric.wait_row(0, LAN, "02:00:00:00:00:aa", Some(1));
+    assert_eq!(fabric.workers[0].fdb(LAN, mac), Some(fabric.vtep(1)));
+    assert_eq!(fabric.workers[2].fdb(LAN, mac), Some(fabric.vtep(1)));
+    witness.wait_pings("192.168.1.99");
+    assert!(after.counter("IcmpInEchos") > 0);
+}
+
+#[test]
 fn a_device_that_went_while_its_worker_was_away_is_withdrawn() {
     let (mut fabric, [here, _there]) = ready();
     let second = Host::new("pc3");
