@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::libc;
+use nix::sys::signal::SigSet;
 use nix::sys::socket::{ControlMessageOwned, RecvMsg};
 
 /// Takes ownership of the descriptors of a packet just received.
@@ -145,12 +146,16 @@ pub(super) enum ControllingTerminal {
     None,
 }
 
-/// Lets the command start in a session of its own.
+/// Lets the command start in a session of its own, with no signal blocked.
 pub(super) fn start_in_own_session(command: &mut Command, terminal: ControllingTerminal) {
-    // SAFETY: the closure makes two system calls and allocates nothing, so it
+    // Process 1 blocks SIGCHLD, and a blocked signal stays so across exec: a
+    // shell's `wait` would then never return.
+    let none_blocked = SigSet::empty();
+    // SAFETY: the closure makes three system calls and allocates nothing, so it
     // may run between fork and exec.
     unsafe {
         command.pre_exec(move || {
+            none_blocked.thread_set_mask()?;
             if libc::setsid() < 0 {
                 return Err(io::Error::last_os_error());
             }

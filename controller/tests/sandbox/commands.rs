@@ -20,6 +20,7 @@ as_root_and_as_user!(
     a_long_command_line_goes_through,
     a_command_in_an_ended_device_says_so,
     input_reaches_a_command,
+    a_command_begins_with_no_signal_blocked,
 );
 
 fn the_exit_code_of_a_command_is_its_own() -> TestResult {
@@ -150,4 +151,11 @@ fn input_reaches_a_command() -> TestResult {
     output_reader.read_to_string(&mut text)?;
     same(text.as_str(), "through the device")?;
     same(process.wait()?.success(), true)
+}
+
+fn a_command_begins_with_no_signal_blocked() -> TestResult {
+    let device = Device::create(&spec("unblocked"))?;
+    same(output(&device, "grep SigBlk /proc/self/status")?, "SigBlk:\t0000000000000000")?;
+    // dash waits in sigsuspend, which a blocked SIGCHLD would never end.
+    same(output(&device, "exec sh -c 'for n in 1 2 3; do sleep 0.01 & done; wait; echo waited'")?, "waited")
 }
