@@ -95,11 +95,21 @@ prepare() {
     esac
 }
 
+# Says what the script of a service that does not start keeps to itself.
+explain() {
+    case $script in
+    */named | */bind9) named-checkconf 2>&1 | head -n 4 >&2 ;;
+    esac
+}
+
 run_script() {
     case $1 in start | restart | reload | force-reload) prepare ;; esac
     # A clean environment, as a service manager would give.
     (cd / && exec env -i LANG="${LANG:-C}" PATH="$PATH" TERM="${TERM:-dumb}" HOME=/root \
         "$script" "$1")
+    outcome=$?
+    case $1 in start | restart) [ $outcome = 0 ] || explain ;; esac
+    return $outcome
 }
 
 is_active() {
