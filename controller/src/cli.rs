@@ -16,6 +16,7 @@ use daemon::show::Topic;
 
 use crate::local::down::{self, Down};
 use crate::local::exec::{self, Order, Streams};
+use crate::local::kernel::FloodingLabs;
 use crate::local::plan::Wishes;
 use crate::local::progress::Verbosity;
 use crate::local::select::{self, CommandError, Selection};
@@ -62,6 +63,9 @@ struct UpArgs {
     /// Run a device on a certain node (node1, node2, …); may be repeated.
     #[arg(long, value_name = "DEVICE=NODE", value_parser = parse_place)]
     place: Vec<(String, String)>,
+    /// Start the lab even if it could flood this machine for want of a kernel feature.
+    #[arg(long)]
+    force: bool,
     /// When all is up, have every device ping its neighbours on every LAN.
     #[arg(long)]
     check: bool,
@@ -235,7 +239,8 @@ fn state_root() -> Result<StateRoot, CommandError> {
 fn up(args: UpArgs) -> Result<u8, CommandError> {
     let wishes = Wishes { nodes: args.nodes, reflectors: args.reflectors, pinned: args.place };
     let verbosity = if args.json { Verbosity::WarningsOnly } else { Verbosity::Normal };
-    let request = UpRequest { directory: args.directory, wishes, verbosity };
+    let flooding = if args.force { FloodingLabs::Start } else { FloodingLabs::Refuse };
+    let request = UpRequest { directory: args.directory, wishes, flooding, verbosity };
     let up = match up::up(&request) {
         Ok(up) => up,
         Err(error) => {

@@ -19,6 +19,7 @@ mod line;
 mod load;
 mod mac;
 mod model;
+mod needs;
 mod not_acting;
 mod options;
 mod print;
@@ -31,6 +32,7 @@ mod values;
 pub use error::{ErrorCode, LabError, LabErrors, Location, Warning, WarningCode};
 pub use load::load;
 pub use model::{DEFAULT_SHELL, Device, ExternalLink, Interface, Lab, Lan, LanMember, Metadata, Script, Settings};
+pub use needs::{KernelFeature, KernelNeed};
 pub use not_acting::NotActing;
 pub use options::{
     DEFAULT_HOST_PORT, DeviceOptions, EnvVar, Port, Protocol, Sysctl, Ulimit, UnknownOption, Volume, VolumeMode,

@@ -19,7 +19,8 @@
 //! | [`state`], [`process`] | the state directory; whether a lab is alive |
 //! | [`supervisor`], [`namespaces`] | the supervisor's birth and course |
 //! | [`underlay`], [`nodes`], [`daemons`] | the network of nodes, workers and reflectors |
-//! | [`running`], [`status`], [`scripts`], [`check`] | what runs, and how it is |
+//! | [`kernel`] | what the kernel lacks for the lab |
+//! | [`running`], [`status`], [`scripts`], [`packages`], [`check`] | what runs, and how it is |
 //! | [`control`], [`server`], [`select`] | commands and supervisor talking |
 //! | [`up`], [`exec`], [`down`], [`inspect`] | the commands |
 
@@ -29,10 +30,12 @@ pub mod daemons;
 pub mod down;
 pub mod exec;
 pub mod inspect;
+pub mod kernel;
 pub mod namespaces;
 pub mod neighbours;
 pub mod netns;
 pub mod nodes;
+pub mod packages;
 pub mod parallel;
 pub mod plan;
 pub mod process;

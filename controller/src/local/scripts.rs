@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::parallel;
 use super::progress::{Event, Reporter};
 use super::running::{Running, RunningDevice};
+use super::{packages, parallel};
 use crate::sandbox::{Progress, StartReport, StepReport};
 
 /// How many scripts run at once. They mostly wait.
@@ -20,6 +20,8 @@ const WORTH_A_WORD: Duration = Duration::from_secs(2);
 const WORTH_ITS_OUTPUT: Duration = Duration::from_secs(60);
 /// How long the shutdown scripts of a device may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The exit code of a shell for a program that is not there.
+const NOT_FOUND: i32 = 127;
 /// How many lines of output are shown with a failure.
 const OUTPUT_LINES: usize = 6;
 
@@ -115,6 +117,9 @@ fn failure(device: &str, step: &StepReport) -> String {
     };
     for failure in &step.failures {
         let _ = write!(text, "\n  line {}: {} (exit code {})", failure.line, failure.command, failure.status);
+        if let (NOT_FOUND, Some(package)) = (failure.status, packages::package_of(&failure.command)) {
+            let _ = write!(text, ": install it on the host (Debian: apt install {package})");
+        }
     }
     text.push_str(&indented(&step.output_tail));
     text

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::kernel::FloodingLabs;
 use super::plan::Plan;
 use crate::lab::{Device, Lab, Script, VolumeMode};
 use crate::sandbox::{self, DeviceSpec, Scripts};
@@ -18,6 +19,8 @@ pub struct LabSpec {
     pub plan: Plan,
     /// The lab's state directory.
     pub state: PathBuf,
+    /// What to do when it could flood the machine.
+    pub flooding: FloodingLabs,
 }
 
 impl LabSpec {

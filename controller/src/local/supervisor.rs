@@ -31,7 +31,7 @@ use super::progress::{Event, Reporter};
 use super::running::{Running, RunningDevice};
 use super::spec::LabSpec;
 use super::status::Phase;
-use super::{control, nodes, parallel, scripts, server};
+use super::{control, kernel, nodes, parallel, scripts, server};
 use crate::sandbox::Device;
 
 /// The hidden subcommand.
@@ -176,6 +176,7 @@ fn listen(running: &Arc<Running>) -> Result<(), String> {
 }
 
 fn bring_up(running: &Running, reporter: &Reporter) -> Result<(), String> {
+    kernel::check(&running.spec.lab, running.spec.flooding, reporter)?;
     let (members, devices) = thread::scope(|scope| {
         let nodes = scope.spawn(|| nodes::start(&running.spec, &running.state));
         let devices = create_devices(running, reporter);

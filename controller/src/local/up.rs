@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use super::kernel::FloodingLabs;
 use super::plan::{Plan, Wishes};
 use super::process::{ProcessHandle, ProcessIdentity};
 use super::progress::{self, Display, Event, Verbosity};
@@ -33,6 +34,8 @@ pub struct UpRequest {
     pub directory: PathBuf,
     /// Nodes, reflectors, pinned devices.
     pub wishes: Wishes,
+    /// What to do when the lab could flood the machine.
+    pub flooding: FloodingLabs,
     /// Whether progress is shown.
     pub verbosity: Verbosity,
 }
@@ -72,7 +75,7 @@ pub fn up(request: &UpRequest) -> Result<Up, CommandError> {
     let root = StateRoot::open().map_err(CommandError::failure)?;
     let counts = (lab.devices.len(), lab.lans.len());
     let first_device = lab.devices.first().map(|device| device.name.clone());
-    let lab = Launch::begin(&root, lab, plan)?.finish(&mut display)?;
+    let lab = Launch::begin(&root, lab, plan, request.flooding)?.finish(&mut display)?;
     Ok(Up { lab, counts, first_device, elapsed: began.elapsed() })
 }
 
@@ -87,7 +90,7 @@ struct Launch {
 
 impl Launch {
     /// Makes the state directory and starts the supervisor.
-    fn begin(root: &StateRoot, lab: Lab, plan: Plan) -> Result<Self, CommandError> {
+    fn begin(root: &StateRoot, lab: Lab, plan: Plan, flooding: FloodingLabs) -> Result<Self, CommandError> {
         let (name, identity, directory) = (lab.display_name(), lab.identity(), lab.path.clone());
         let state = root.lab(&identity, &name);
         let signals = take_signals().map_err(CommandError::failure)?;
@@ -102,7 +105,7 @@ impl Launch {
             )));
         }
         state.remove().and_then(|()| state.create()).map_err(CommandError::failure)?;
-        let spec = LabSpec { lab, plan, state: state.path().to_owned() };
+        let spec = LabSpec { lab, plan, state: state.path().to_owned(), flooding };
         let started = start_supervisor(&spec).and_then(|(child, channel)| {
             let (identity_of_process, supervisor) = await_process(child, &channel)?;
             let description = LabDescription { name, identity, directory, supervisor: identity_of_process };

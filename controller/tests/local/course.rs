@@ -17,6 +17,9 @@ for_both_users!(
     several_labs_are_up_at_once,
     a_failing_script_is_named_and_the_lab_comes_up,
     shutdown_scripts_run_and_may_not_last_for_ever,
+    a_program_that_is_missing_is_named_with_its_package,
+    a_line_that_needs_what_the_kernel_lacks_is_named,
+    a_lab_that_could_flood_the_machine_starts_only_by_force,
 );
 
 const PAIR: &[(&str, &str)] = &[("lab.conf", "pc1[image]=\"kathara/base\"\npc2[image]=\"kathara/base\"\n")];
@@ -220,4 +223,41 @@ fn wrong_command_lines_end_with_2_and_wrong_labs_with_1() {
     assert!(outcome.stderr.contains("lab.conf:1") && outcome.stderr.contains("lab.conf:2"), "{outcome:?}");
     assert_eq!(lab.run(&["up", "/nonexistent"]).code, 1);
     assert_eq!(lab.run(&["down"]).code, 1);
+}
+
+fn a_program_that_is_missing_is_named_with_its_package(user: User) {
+    let lab = TestLab::new("missing", user, PAIR);
+    lab.write("pc1.startup", "PATH=/nowhere\nifconfig eth0 10.0.0.1/24 up\n");
+    let up = lab.ok(&["up"]);
+    let expected =
+        "line 2: ifconfig eth0 10.0.0.1/24 up (exit code 127): install it on the host (Debian: apt install net-tools)";
+    assert!(up.stderr.contains(expected), "{up:?}");
+}
+
+fn a_line_that_needs_what_the_kernel_lacks_is_named(user: User) {
+    let lab = TestLab::new("lacks", user, PAIR);
+    lab.write("pc1.startup", "ip link add plain type bridge\nip link add odd type nosuchkind\n");
+    let up = lab.ok(&["up"]);
+    assert!(up.stderr.contains("pc1.startup:2 needs links of type nosuchkind, which this kernel lacks"), "{up:?}");
+    assert!(!up.stderr.contains("pc1.startup:1 needs"), "bridges are there: {up:?}");
+}
+
+/// On a kernel with VLAN filtering the lab starts at once.
+fn a_lab_that_could_flood_the_machine_starts_only_by_force(user: User) {
+    let lab = TestLab::new("flood", user, PAIR);
+    lab.write("pc2.startup", "ip link add br0 type bridge\nip link set br0 type bridge vlan_filtering 1\n");
+    let up = lab.run(&["up"]);
+    if up.code == 0 {
+        assert!(!up.stderr.contains("this kernel lacks"), "{up:?}");
+        let filtering = lab.ok(&["exec", "pc2", "--", "cat", "/sys/class/net/br0/bridge/vlan_filtering"]);
+        assert_eq!(filtering.stdout, "1\n");
+        return;
+    }
+    assert_eq!(up.code, 1);
+    for part in ["pc2.startup:2 needs VLAN filtering", "CONFIG_BRIDGE_VLAN_FILTERING", "`--force` starts it"] {
+        assert!(up.stderr.contains(part), "{part}: {up:?}");
+    }
+    assert!(lab.left_behind().is_empty(), "{:?}", lab.left_behind());
+    let forced = lab.ok(&["up", "--force"]);
+    assert!(forced.stderr.contains("pc2.startup:2 needs VLAN filtering"), "{forced:?}");
 }
