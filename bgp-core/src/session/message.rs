@@ -89,7 +89,10 @@ impl Peer {
         let restarting = connection.sent_restarting;
         let negotiated = match Negotiated::new(&self.config, restarting, open) {
             Ok(negotiated) => Box::new(negotiated),
-            Err(notification) => return self.reject(id, notification),
+            Err(fault) => {
+                let notification = fault.notification();
+                return self.end(id, DownCause::OpenRefused(fault), Some(notification));
+            }
         };
         if !self.survives_collision(id, &negotiated) {
             return;

@@ -27,6 +27,7 @@ mod config;
 mod connection;
 mod message;
 mod negotiated;
+mod open_fault;
 mod output;
 mod peer;
 mod statistics;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use config::{PeerConfig, RestartConfig};
 pub use negotiated::Negotiated;
+pub use open_fault::OpenFault;
 pub use output::{ConnectionId, Direction, DownCause, DownReason, Output, SendQueue, State, StopReason};
 pub use peer::Peer;
 pub use statistics::{MessageCounts, Statistics};

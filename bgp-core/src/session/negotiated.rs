@@ -1,10 +1,10 @@
 //! What two OPENs agree on.
 
-use super::PeerConfig;
+use super::{OpenFault, PeerConfig};
 use crate::time::Duration;
 use crate::types::{AddressFamily, Asn, RouterId};
-use crate::wire::message::{Capability, GracefulRestart, Notification, Open};
-use crate::wire::{DecodeContext, EncodeContext, MaxMessage, NotificationCode};
+use crate::wire::message::{Capability, GracefulRestart, Open};
+use crate::wire::{DecodeContext, EncodeContext, MaxMessage};
 
 /// The outcome of the exchange of OPENs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,8 +40,8 @@ pub struct Negotiated {
 }
 
 impl Negotiated {
-    /// Checks the peer's OPEN (RFC 4271 section 6.2) and combines it with ours; the error is what the peer is told.
-    pub fn new(config: &PeerConfig, local_restarting: bool, remote: &Open) -> Result<Self, Notification> {
+    /// Checks the peer's OPEN (RFC 4271 section 6.2) and combines it with ours.
+    pub fn new(config: &PeerConfig, local_restarting: bool, remote: &Open) -> Result<Self, OpenFault> {
         check_identity(config, remote)?;
         let hold_secs = negotiate_hold_secs(config, remote)?;
         let hold_time = Duration::from_secs(u64::from(hold_secs));
@@ -118,33 +118,32 @@ impl Negotiated {
     }
 }
 
-fn check_identity(config: &PeerConfig, remote: &Open) -> Result<(), Notification> {
+fn check_identity(config: &PeerConfig, remote: &Open) -> Result<(), OpenFault> {
     let wrong_as = remote.asn == Asn(0) || config.remote_asn.is_some_and(|expected| expected != remote.asn);
     if wrong_as {
-        return Err(NotificationCode::BAD_PEER_AS.notification());
+        return Err(OpenFault::PeerAs { expected: config.remote_asn, found: remote.asn });
     }
     // RFC 6286 section 2.1: not zero, and not ours within one AS.
     let ours = remote.asn == config.local_asn && remote.router_id == config.local_router_id;
     let unexpected = config.remote_router_id.is_some_and(|expected| expected != remote.router_id);
     if remote.router_id == RouterId(0) || ours || unexpected {
-        return Err(NotificationCode::BAD_BGP_IDENTIFIER.notification());
+        return Err(OpenFault::RouterId { found: remote.router_id });
     }
     Ok(())
 }
 
-fn negotiate_hold_secs(config: &PeerConfig, remote: &Open) -> Result<u16, Notification> {
+fn negotiate_hold_secs(config: &PeerConfig, remote: &Open) -> Result<u16, OpenFault> {
     if (1..PeerConfig::MIN_HOLD_SECS).contains(&remote.hold_time_secs) {
-        return Err(NotificationCode::UNACCEPTABLE_HOLD_TIME.notification());
+        return Err(OpenFault::HoldTime { secs: remote.hold_time_secs });
     }
     Ok(remote.hold_time_secs.min(config.proposed_hold_secs()))
 }
 
-fn negotiate_families(config: &PeerConfig, remote: &Open) -> Result<Vec<AddressFamily>, Notification> {
+fn negotiate_families(config: &PeerConfig, remote: &Open) -> Result<Vec<AddressFamily>, OpenFault> {
     let offered: Vec<_> = remote.families().collect();
     let families: Vec<_> = config.families.iter().copied().filter(|family| offered.contains(family)).collect();
     if families.is_empty() {
-        let required: Vec<_> = config.families.iter().copied().map(Capability::Multiprotocol).collect();
-        return Err(Notification::unsupported_capability(&required));
+        return Err(OpenFault::NoFamily { ours: config.families.clone() });
     }
     Ok(families)
 }

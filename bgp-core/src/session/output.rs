@@ -4,7 +4,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use super::Negotiated;
+use super::{Negotiated, OpenFault};
 use crate::time::Duration;
 use crate::types::AddressFamily;
 use crate::wire::NotificationCode;
@@ -170,6 +170,8 @@ pub enum DownCause {
     SendHoldTimerExpired,
     /// No OPEN came in time.
     OpenTimedOut,
+    /// The peer's OPEN does not fit our configuration.
+    OpenRefused(OpenFault),
     /// The peer sent a NOTIFICATION.
     NotificationReceived(Notification),
     /// We sent one, for what the peer sent.
@@ -187,6 +189,7 @@ impl fmt::Display for DownCause {
             Self::HoldTimerExpired => f.write_str("nothing heard from the peer for the hold time"),
             Self::SendHoldTimerExpired => f.write_str("the peer read nothing for the send-hold time"),
             Self::OpenTimedOut => f.write_str("the peer sent no OPEN in time"),
+            Self::OpenRefused(fault) => fmt::Display::fmt(fault, f),
             Self::NotificationReceived(received) => write!(f, "the peer sent {received}"),
             Self::NotificationSent(sent) => write!(f, "sent the peer {sent}"),
             Self::Closed => f.write_str("the peer closed the TCP connection"),
@@ -217,7 +220,7 @@ impl DownReason {
             }
             DownCause::NotificationReceived(received) => negotiated.notification_restart && !received.is_hard_reset(),
             DownCause::Closed | DownCause::Replaced => true,
-            DownCause::OpenTimedOut => false,
+            DownCause::OpenTimedOut | DownCause::OpenRefused(_) => false,
         };
         let keeps = if survives { negotiated.restart_families().collect() } else { Vec::new() };
         Self { cause, keeps, restart_time: negotiated.restart_time() }

@@ -457,6 +457,9 @@ fn counts_as_failure(connection: &Connection, cause: &DownCause) -> bool {
         }
         DownCause::Closed => connection.negotiated.is_some(),
         DownCause::Replaced | DownCause::Stopped(_) => false,
-        DownCause::HoldTimerExpired | DownCause::SendHoldTimerExpired | DownCause::OpenTimedOut => true,
+        DownCause::HoldTimerExpired
+        | DownCause::SendHoldTimerExpired
+        | DownCause::OpenTimedOut
+        | DownCause::OpenRefused(_) => true,
     }
 }

@@ -233,6 +233,11 @@ fn opens_that_cannot_be_accepted_are_answered_with_their_subcode() {
         let outputs: Vec<_> = core::iter::from_fn(|| peer.poll_output()).collect();
         let sent = outputs.iter().find_map(sent_notification).map(|sent| sent.error());
         assert_eq!(sent, Some(expected), "{remote:?}");
+        let told = outputs.iter().find_map(|output| match output {
+            Output::Failed(cause) => Some(cause.to_string()),
+            _ => None,
+        });
+        assert!(told.is_some_and(|told| told.contains(&expected.to_string())), "people are told as well: {remote:?}");
     }
 }
 
