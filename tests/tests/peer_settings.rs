@@ -109,7 +109,7 @@ fn unknown_route_types_are_skipped_and_counted_or_reflected_as_they_are() {
         let (mut sender, mut receiver) = (establish(&host, 50), establish(&host, 51));
         receiver.send(&default_membership([10, 0, 0, 51]));
         let strange = evpn_route(99, b"what nobody knows yet");
-        sender.send(&announcement(50, 1, &[], &[strange.clone()]));
+        sender.send(&announcement(50, 1, &[], std::slice::from_ref(&strange)));
         if reflected {
             update_with(&mut receiver, &strange);
         } else {
