@@ -106,7 +106,7 @@ impl Engine {
 
     /// A CNI ADD: the MAC moves here, with the highest known sequence + 1. If a rival of equal or newer sequence arrives
     /// within the claim window, the MAC is claimed once more above it. A claim that has yielded is not taken back by
-    /// frames, only by another claim or the rival's withdrawal.
+    /// frames, only by another claim or the withdrawal of the last rival.
     ///
     /// # Errors
     ///

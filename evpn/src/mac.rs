@@ -69,7 +69,7 @@ pub(crate) struct Local {
     /// Until when, and only once, a rival's answer to the last claim is answered.
     pub(crate) contest_until: Option<Instant>,
     /// The VTEP that a claim yielded to. While that VTEP announces the MAC, even with a lower sequence after a restart,
-    /// the claim stands back.
+    /// the claim stands back; then for whoever announces it next.
     pub(crate) yielded_to: Option<IpAddr>,
 }
 
@@ -188,12 +188,17 @@ impl MacState {
         Some(local.sequence)
     }
 
-    /// Whom the claim stands back for, after routes or claims changed.
+    /// Whom the claim stands back for, after routes or claims changed. Where that VTEP withdraws because the MAC has
+    /// moved on, it stands back for the next one: that claim is newer, whatever its sequence.
     pub(crate) fn refresh_yield(&mut self) {
         let Some(local) = &mut self.local else { return };
         let announces =
             |vtep| self.routes.iter().any(|route| route.exclusion.is_none() && route.contender.vtep == vtep);
-        local.yielded_to = local.yielded_to.filter(|vtep| !local.claims.is_empty() && announces(*vtep));
+        let next = self.routes.best().map(|candidate| candidate.contender.vtep);
+        local.yielded_to = local
+            .yielded_to
+            .filter(|_| !local.claims.is_empty())
+            .and_then(|vtep| if announces(vtep) { Some(vtep) } else { next });
     }
 
     /// Counts a move. `true` on the one that makes the MAC a duplicate, once per window.
