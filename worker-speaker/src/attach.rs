@@ -114,6 +114,7 @@ impl Worker {
     fn detach(&mut self, port: PortId, reply: tokio::sync::oneshot::Sender<Reply>) {
         // The withdrawal leaves before the interface does, so that others stop sending first.
         self.forget_port(&port);
+        self.ports.leave(port.clone());
         self.settle();
         let dataplane = self.dataplane.clone();
         // Removals that wait together become one in the kernel, so none of them waits here.

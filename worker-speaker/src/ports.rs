@@ -1,6 +1,6 @@
 //! The local ports of the worker's LANs: how the dataplane names them, how the engine numbers them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bgp_core::types::Vni;
 use dataplane::{Observation, PortId};
@@ -31,6 +31,8 @@ enum State {
 #[derive(Debug, Default)]
 pub struct Ports {
     ports: BTreeMap<PortId, State>,
+    /// Ports given up whose removal from the kernel has not been seen yet.
+    leaving: BTreeSet<PortId>,
     next_member: u64,
 }
 
@@ -40,6 +42,7 @@ impl Ports {
         if self.ports.contains_key(id) {
             return false;
         }
+        self.leaving.remove(id);
         self.ports.insert(id.clone(), State::Attaching(Vec::new()));
         true
     }
@@ -81,6 +84,22 @@ impl Ports {
         }
     }
 
+    /// Whether a port that the kernel shows is nobody's yet: neither attached, nor being made, nor given up.
+    pub fn is_unknown(&self, id: &PortId) -> bool {
+        !self.ports.contains_key(id) && !self.leaving.contains(id)
+    }
+
+    /// The port is to go from the kernel: until it has, its sight there makes it no member again.
+    pub fn leave(&mut self, id: PortId) {
+        self.leaving.insert(id);
+    }
+
+    /// Forgets ports given up that the kernel does not show any more; those that it still shows.
+    pub fn still_leaving(&mut self, exists: impl Fn(&PortId) -> bool) -> Vec<PortId> {
+        self.leaving.retain(exists);
+        self.leaving.iter().cloned().collect()
+    }
+
     /// Forgets the port.
     pub fn remove(&mut self, id: &PortId) -> Option<Port> {
         match self.ports.get(id) {
@@ -98,5 +117,46 @@ impl Ports {
             State::Attached(port) => Some((id, port)),
             State::Attaching(_) => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> (PortId, Vni) {
+        (PortId::new("eth1@pod"), Vni::new(7).expect("a VNI"))
+    }
+
+    #[test]
+    fn a_port_that_is_being_made_is_not_taken_for_a_stranger_by_an_audit() {
+        let (id, vni) = ids();
+        let mut ports = Ports::default();
+        assert!(ports.is_unknown(&id) && ports.begin(&id));
+        assert!(!ports.is_unknown(&id));
+        ports.attached(&id, vni, None);
+        assert!(!ports.is_unknown(&id));
+    }
+
+    #[test]
+    fn a_port_given_up_stays_given_up_until_the_kernel_has_removed_it() {
+        let (id, vni) = ids();
+        let mut ports = Ports::default();
+        ports.attached(&id, vni, None);
+        ports.remove(&id);
+        ports.leave(id.clone());
+        assert!(!ports.is_unknown(&id));
+        assert_eq!(ports.still_leaving(|_| true), std::slice::from_ref(&id), "to be removed once more");
+        assert!(ports.still_leaving(|_| false).is_empty());
+        assert!(ports.is_unknown(&id));
+    }
+
+    #[test]
+    fn a_new_attachment_of_the_same_name_is_not_given_up() {
+        let (id, _) = ids();
+        let mut ports = Ports::default();
+        ports.leave(id.clone());
+        assert!(ports.begin(&id));
+        assert!(ports.still_leaving(|_| true).is_empty());
     }
 }

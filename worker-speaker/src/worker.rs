@@ -343,7 +343,7 @@ impl Worker {
         let now = self.speaker.now();
         for (&vni, lan) in &snapshot.lans {
             for (id, port) in &lan.ports {
-                if self.ports.get(id).is_none() {
+                if self.ports.is_unknown(id) {
                     let (port, held) = self.ports.attached(id, vni, Some(port.mtu));
                     self.engine.attach(vni, port.member, now);
                     drop(held);
@@ -356,6 +356,17 @@ impl Worker {
         for id in gone {
             self.forget_port(&id);
         }
+        let shown = |id: &PortId| snapshot.lans.values().any(|lan| lan.ports.contains_key(id));
+        for id in self.ports.still_leaving(shown) {
+            self.remove_device(id);
+        }
+    }
+
+    /// Has the dataplane remove a port that was given up; an audit sees whether it did.
+    fn remove_device(&mut self, id: PortId) {
+        self.ports.leave(id.clone());
+        let dataplane = self.dataplane.clone();
+        tokio::spawn(async move { remove(&dataplane, id).await });
     }
 
     /// What the bridges have learned is what the engine knows: additions and removals.
@@ -378,6 +389,10 @@ impl Worker {
             for (&mac, local) in &lan.local {
                 if let Some(port) = self.ports.get(&local.port) {
                     self.engine.learned(vni, port.member, mac, local.sticky, now);
+                } else {
+                    // The snapshot took the place of the notification, for which a port that is being made waits.
+                    let (port, sticky) = (local.port.clone(), local.sticky);
+                    drop(self.ports.hold(&local.port, Observation::LocalMac { vni, mac, port, sticky }));
                 }
             }
         }
@@ -419,7 +434,8 @@ impl Worker {
             let port = match &observation {
                 Observation::LocalMac { port, .. }
                 | Observation::LocalMacGone { port, .. }
-                | Observation::RowTakenOver { port, .. } => Some(port.clone()),
+                | Observation::RowTakenOver { port, .. }
+                | Observation::PortGone { port, .. } => Some(port.clone()),
                 _ => None,
             };
             let observation = match port {
@@ -454,8 +470,7 @@ impl Worker {
             Observation::PortGone { port, .. } => {
                 self.forget_port(&port);
                 if self.settings.overlay != Overlay::Adopt {
-                    let dataplane = self.dataplane.clone();
-                    tokio::spawn(async move { remove(&dataplane, port).await });
+                    self.remove_device(port);
                 }
             }
             Observation::LanAppeared { .. } | Observation::LanGone { .. } | Observation::Overrun => {
