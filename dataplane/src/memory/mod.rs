@@ -107,6 +107,13 @@ impl Memory {
         self.lock().lans.get(&vni).map(|lan| lan.deliver(destination)).unwrap_or_default()
     }
 
+    /// What the kernel holds, as a bystander sees it: unlike [`Dataplane::snapshot`] nothing is dropped by looking.
+    pub fn look(&self) -> Snapshot {
+        let kernel = self.lock();
+        let lans = kernel.lans.iter().map(|(&vni, lan)| (vni, lan.snapshot(kernel.mtu_max))).collect();
+        Snapshot { lans, adopted: kernel.adopted, suppresses_neighbors: true }
+    }
+
     /// A MAC behind a local port ages out.
     pub fn age(&self, vni: Vni, mac: MacAddr) {
         let mut kernel = self.lock();
@@ -332,8 +339,8 @@ impl Dataplane for Memory {
             return Err(Error::Unsteady);
         }
         kernel.pending.clear();
-        let lans = kernel.lans.iter().map(|(&vni, lan)| (vni, lan.snapshot(kernel.mtu_max))).collect();
-        Ok(Snapshot { lans, adopted: kernel.adopted, suppresses_neighbors: true })
+        drop(kernel);
+        Ok(self.look())
     }
 
     fn apply(&mut self, batch: &[Change]) -> Vec<Result<(), ChangeError>> {
