@@ -8,6 +8,7 @@
 //! | [`overlay`] | workers, reflectors and devices on hosts |
 //! | [`fabric`] | reflectors and workers on one underlay, ready to use |
 //! | [`rows`] | every change of the forwarding tables, as it happens |
+//! | [`simulation`] | a whole fabric in one thread and in virtual time, from one seed |
 //! | [`handmade`] | LANs of bridges and VXLAN devices that no worker made |
 //! | [`ping`] | flows of echo requests with an exact account of losses |
 //! | [`frames`] | frames sent and seen on an interface |
@@ -31,4 +32,5 @@ pub mod overlay;
 pub mod ping;
 pub mod programs;
 pub mod rows;
+pub mod simulation;
 pub mod wait;
