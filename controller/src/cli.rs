@@ -337,7 +337,8 @@ fn show(args: ShowArgs) -> Result<u8, CommandError> {
     let topic = Topic::from(args.topic);
     if let Some(socket) = &args.socket {
         let rows = inspect::ask(socket, topic)?;
-        print(&if args.json { rows.json().map_err(CommandError::failure)? } else { rows.table() });
+        let text = if args.json { rows.json().map_err(CommandError::failure)? + "\n" } else { rows.table() };
+        print(&text);
         return Ok(0);
     }
     let lab = select::choose_live(&state_root()?, &args.lab.selection())?;

@@ -158,7 +158,7 @@ pub enum EvpnErrors {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeerSettings {
-    /// The peer's AS; default: our own.
+    /// The peer's AS; default: our own, or any if the role is external.
     pub asn: Option<u32>,
     /// Client, non-client or external; default: external if the AS differs, else client for a reflector and
     /// non-client for a worker.
@@ -234,6 +234,7 @@ impl PeerSettings {
         problems.require(!matches!(self.restart_time_secs, Some(4096..)), || {
             format!("{place}: restart_time_secs is above 4095; give 0 (off) to 4095")
         });
+        problems.require(self.send_hold_secs != Some(0), || format!("{place}: send_hold_secs is 0; give 1 or more"));
         problems.require(self.max_routes != Some(0), || format!("{place}: max_routes is 0; give 1 or more"));
         if let Some(password) = &self.password {
             problems.require((1..=80).contains(&password.len()), || {
@@ -324,7 +325,7 @@ mod tests {
     #[test]
     fn all_problems_are_named_together() {
         let settings =
-            PeerSettings { asn: Some(0), hold_time_secs: Some(1), max_routes: Some(0), ..Default::default() };
+            PeerSettings { asn: Some(0), hold_time_secs: Some(1), send_hold_secs: Some(0), ..Default::default() };
         let mut problems = Problems::default();
         settings.check("peer 192.0.2.1", &mut problems);
         let text = problems.finish(()).unwrap_err().to_string();

@@ -38,7 +38,7 @@ pub fn neighbor(
     dynamic: bool,
 ) -> Neighbor {
     let mut session = PeerConfig::new(identity.asn, identity.router_id);
-    // A dynamic peer may be of any AS unless the settings name one; a configured peer is of ours.
+    // Whose settings name no AS is in ours, unless they say that it is external: then it may be in any.
     session.remote_asn = match (settings.asn, settings.role) {
         (Some(asn), _) => Some(Asn(asn)),
         (None, Some(Role::External)) => None,
@@ -117,7 +117,9 @@ pub fn peer_rows(speaker: &Speaker) -> Vec<PeerRow> {
             last_error: peer.last_error.map(str::to_owned),
         }
     };
-    speaker.peers().map(row).collect()
+    let mut peers: Vec<_> = speaker.peers().collect();
+    peers.sort_by_key(|peer| peer.neighbor.spec.address);
+    peers.into_iter().map(row).collect()
 }
 
 const fn class_name(class: PeerClass) -> &'static str {

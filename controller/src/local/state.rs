@@ -29,6 +29,9 @@ pub const STATE_DIRECTORY_VARIABLE: &str = "MEGALOS_STATE_DIR";
 
 const DESCRIPTION: &str = "lab.json";
 
+/// The longest state directory, in bytes: a socket's path has 107 at most, and a lab's own part of it up to 45.
+const ROOT_MAX_BYTES: usize = 62;
+
 /// What `lab.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabDescription {
@@ -61,6 +64,12 @@ pub enum StateError {
         .0.display()
     )]
     Foreign(PathBuf),
+    /// Sockets in it would have paths that the system does not take.
+    #[error(
+        "the state directory {} has {} bytes, {ROOT_MAX_BYTES} are possible; set {STATE_DIRECTORY_VARIABLE} to a shorter path",
+        .0.display(), .0.as_os_str().len()
+    )]
+    TooLong(PathBuf),
 }
 
 impl StateError {
@@ -89,6 +98,11 @@ impl StateRoot {
     /// # Errors
     /// As [`Self::open`].
     pub fn at(path: PathBuf) -> Result<Self, StateError> {
+        // The supervisor and the daemons run in another directory.
+        let path = std::path::absolute(&path).map_err(StateError::at(&path))?;
+        if path.as_os_str().len() > ROOT_MAX_BYTES {
+            return Err(StateError::TooLong(path));
+        }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(StateError::at(&path))?;
         // Not followed: a link in /tmp may be anyone's.
@@ -323,6 +337,17 @@ mod tests {
         lab.remove().unwrap();
         lab.remove().unwrap();
         assert!(root.labs().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_state_directory_with_room_for_no_socket_is_refused_before_anything_is_made() {
+        let root = std::env::temp_dir();
+        let long = root.join("x".repeat(ROOT_MAX_BYTES - root.as_os_str().len()));
+        let error = StateRoot::at(long.clone()).unwrap_err().to_string();
+        assert!(error.contains("shorter path") && !long.exists(), "{error}");
+        let longest_name = StateRoot(PathBuf::from("y".repeat(ROOT_MAX_BYTES))).lab("/x", &"z".repeat(99));
+        let sockets = [longest_name.control_socket(), longest_name.cni_socket("node64")];
+        assert!(sockets.iter().all(|socket| socket.as_os_str().len() <= 107), "{sockets:?}");
     }
 
     #[test]
