@@ -3,13 +3,15 @@
 //! The device's alias names the attachment; the file holds the MAC and addresses that its ADD claimed, so that a
 //! restarted worker announces them again before the pod says a word.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bgp_core::types::{MacAddr, Vni};
 use dataplane::PortId;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 /// One attachment.
@@ -34,10 +36,12 @@ struct Record {
     ips: Vec<IpAddr>,
 }
 
-/// A directory of attachments.
+/// A directory of attachments, which one worker at a time has.
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
+    /// Two workers with one overlay namespace would undo each other's work.
+    _lock: Flock<File>,
 }
 
 impl Store {
@@ -45,10 +49,16 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If it cannot be made.
+    /// If it cannot be made, or another worker has it.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
-        Ok(Self { directory })
+        let lock = Flock::lock(File::open(&directory)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            if errno == Errno::EWOULDBLOCK {
+                return io::Error::new(io::ErrorKind::AddrInUse, "another worker serves this overlay namespace");
+            }
+            errno.into()
+        })?;
+        Ok(Self { directory, _lock: lock })
     }
 
     fn path(&self, port: &PortId) -> PathBuf {
@@ -137,6 +147,16 @@ mod tests {
         store.remove(&attachment().port);
         store.remove(&attachment().port);
         assert!(store.load().is_empty());
+    }
+
+    #[test]
+    fn a_second_worker_is_refused_while_the_first_lives() {
+        let first = store("locked");
+        let error = Store::open(first.directory.clone()).unwrap_err();
+        assert!(error.to_string().contains("another worker"), "{error}");
+        let directory = first.directory.clone();
+        drop(first);
+        assert!(Store::open(directory).is_ok());
     }
 
     #[test]

@@ -174,8 +174,13 @@ pub fn state_directory(namespace: &str) -> PathBuf {
 fn store(settings: &Settings) -> Result<Option<Store>, String> {
     let Overlay::Namespace(name) = &settings.overlay else { return Ok(None) };
     let directory = state_directory(name).join("attachments");
-    let store = Store::open(directory.clone())
-        .map_err(|error| format!("cannot keep attachments in {}: {error}; run as root", directory.display()))?;
+    let store = Store::open(directory.clone()).map_err(|error| {
+        let cure = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "stop it, or give --overlay-namespace another name",
+            _ => "run as root",
+        };
+        format!("cannot keep attachments in {}: {error}; {cure}", directory.display())
+    })?;
     Ok(Some(store))
 }
 

@@ -212,7 +212,7 @@ fn ten_thousand_rows_are_as_desired_and_outlive_their_writer() {
         let snapshot = linux.snapshot().unwrap();
         assert_eq!(plan(&desired, &snapshot), []);
         assert_eq!(snapshot.lans[&vni(7)].ports.len(), 1);
-        assert_eq!(monitor.count(), 0, "adoption changes nothing");
+        assert_eq!(monitor.count(), 0, "adoption changes no row");
     });
 }
 
