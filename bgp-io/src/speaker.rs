@@ -33,6 +33,17 @@ pub struct Neighbor {
     pub dynamic: bool,
 }
 
+impl Neighbor {
+    /// What the peer is in this session: whether it is in our AS tells its OPEN, whatever was expected.
+    pub fn class_of(&self, negotiated: &Negotiated) -> PeerClass {
+        match self.class {
+            _ if !negotiated.internal => PeerClass::External,
+            PeerClass::External => PeerClass::NonClient,
+            class => class,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Peer {
     neighbor: Neighbor,
@@ -243,7 +254,7 @@ impl Speaker {
         let now = self.now();
         self.report_twins(id, &negotiated);
         let Some(peer) = self.slot(id) else { return };
-        let class = if negotiated.internal { peer.neighbor.class } else { PeerClass::External };
+        let class = peer.neighbor.class_of(&negotiated);
         let info = PeerInfo::new(class, peer.neighbor.spec.address.ip(), peer.neighbor.limits, &negotiated);
         tracing::info!(
             peer = %peer.neighbor.spec.address.ip(),

@@ -64,6 +64,7 @@ pub fn neighbor(
     };
     Neighbor {
         class: match settings.role {
+            _ if session.remote_asn.is_some_and(|asn| asn != identity.asn) => PeerClass::External,
             Some(Role::Client) => PeerClass::Client,
             Some(Role::NonClient) => PeerClass::NonClient,
             Some(Role::External) => PeerClass::External,
@@ -102,11 +103,8 @@ pub fn peer_rows(speaker: &Speaker) -> Vec<PeerRow> {
             address: peer.neighbor.spec.address.ip().to_string(),
             asn: session.map_or(configured, |(negotiated, _)| negotiated.remote_asn).0,
             router_id: session.map(|(negotiated, _)| negotiated.remote_router_id.to_string()),
-            role: match session {
-                Some((negotiated, _)) if !negotiated.internal => class_name(PeerClass::External),
-                _ => class_name(peer.neighbor.class),
-            }
-            .into(),
+            role: class_name(session.map_or(peer.neighbor.class, |(negotiated, _)| peer.neighbor.class_of(negotiated)))
+                .into(),
             state: peer.state.to_string(),
             up_secs: session.map(|(_, since)| now.saturating_since(since).as_secs()),
             hold_time_secs: session.and_then(|(negotiated, _)| u16::try_from(negotiated.hold_time.as_secs()).ok()),
@@ -295,4 +293,31 @@ impl SpeakerMetrics {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_in_another_as_is_external_whatever_its_role_and_before_it_comes() {
+        let identity = Identity {
+            asn: Asn(65_000),
+            router_id: RouterId(1),
+            internal_class: PeerClass::Client,
+            forwarding_preserved: true,
+            restarting: true,
+        };
+        let class = |asn, role| {
+            let settings = PeerSettings { asn, role, ..PeerSettings::default() };
+            let address = SocketAddr::from(([192, 0, 2, 1], 179));
+            let neighbor = neighbor(identity, address, &settings, None, false);
+            (neighbor.class, neighbor.spec.session.remote_asn)
+        };
+        assert_eq!(class(None, None), (PeerClass::Client, Some(Asn(65_000))));
+        assert_eq!(class(Some(65_000), Some(Role::NonClient)), (PeerClass::NonClient, Some(Asn(65_000))));
+        assert_eq!(class(Some(64_512), None), (PeerClass::External, Some(Asn(64_512))));
+        assert_eq!(class(Some(64_512), Some(Role::Client)), (PeerClass::External, Some(Asn(64_512))));
+        assert_eq!(class(None, Some(Role::External)), (PeerClass::External, None));
+    }
 }

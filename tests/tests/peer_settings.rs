@@ -200,3 +200,18 @@ fn key_and_gtsm_of_the_file_are_asked_of_both_sides() {
     });
     assert_eq!(reflector.peers().iter().filter(|peer| peer.state == "Established").count(), 1);
 }
+
+#[test]
+fn a_peer_of_our_own_as_is_internal_even_where_others_are_expected() {
+    let fabric = Fabric::empty(Family::V4);
+    let reflector = reflector(&fabric, "role = \"external\"");
+    let host = fabric.host("peers", 50);
+    host.sh("ip address add 10.0.0.51/24 dev eth0");
+    let _internal = establish(&host, 50);
+    let mut other = connect(&host, 51);
+    other.establish(&Open { asn: 64_999, ..Open::of([10, 0, 0, 51]) });
+    let is = |address: &str, role: &str| {
+        reflector.peer(address).is_some_and(|peer| peer.state == "Established" && peer.role == role)
+    };
+    wait::until_true("both sessions", || is("10.0.0.50", "non-client") && is("10.0.0.51", "external"));
+}
