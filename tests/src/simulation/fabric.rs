@@ -233,9 +233,13 @@ impl Fabric {
         self.network.abandon((node, life), &mut self.clock, &mut self.random);
     }
 
-    /// ADDs that a dead worker did not answer have failed, and the runtime asks for a DEL when it is back.
+    /// ADDs that a dead worker did not answer have failed, and the runtime asks for a DEL when it is back; so it does
+    /// for DELs without an answer.
     fn give_up_unfinished(&mut self, index: usize) {
         let Some(machine) = self.machines.get(index) else { return };
+        let ports = machine.kernel.look().lans.into_values().flat_map(|lan| lan.ports.into_keys());
+        let undeleted = ports.filter(|port| !self.truth.pods.contains_key(port)).map(|port| (index, port));
+        self.truth.deletions.extend(undeleted.collect::<Vec<_>>());
         let unfinished = |(port, placed): (&PortId, &Placed)| {
             (placed.worker == index && !machine.store.contains_key(port)).then(|| port.clone())
         };

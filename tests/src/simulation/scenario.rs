@@ -191,10 +191,15 @@ impl Run {
         }
     }
 
-    /// A station speaks, where it was or somewhere else.
+    /// A pod speaks, or a station behind it, where it was before or somewhere else.
     fn station(&mut self) {
         let Some(port) = self.port() else { return };
-        let Some(vni) = self.fabric.truth.pods.get(&port).map(|placed| placed.pod.vni) else { return };
+        let Some(pod) = self.fabric.truth.pods.get(&port).map(|placed| placed.pod.clone()) else { return };
+        let vni = pod.vni;
+        if self.fabric.random.chance(30) {
+            self.fabric.note(format_args!("{} speaks at {port}", pod.mac));
+            return self.fabric.frame(&port, pod.mac);
+        }
         let mac = mac_of(vni, 2, self.fabric.random.below(STATIONS));
         self.fabric.note(format_args!("station {mac} speaks behind {port}"));
         self.fabric.truth.stations.insert((vni, mac), port.clone());
@@ -339,17 +344,21 @@ impl Run {
         }
     }
 
-    /// Every station says something where it is; those that are gone age out where they were last seen.
+    /// Everybody says something where it is; stations that are gone age out where they were last seen.
     fn speak(&mut self) {
         for machine in &self.fabric.machines {
             for (vni, lan) in machine.kernel.look().lans {
-                let gone = lan.local.keys().filter(|mac| !self.fabric.truth.stations.contains_key(&(vni, **mac)));
+                let claimed = |mac, port| self.fabric.truth.pods.get(port).is_some_and(|placed| placed.pod.mac == mac);
+                let is_gone = |mac, port| !self.fabric.truth.stations.contains_key(&(vni, mac)) && !claimed(mac, port);
+                let gone = lan.local.iter().filter(|(mac, local)| is_gone(**mac, &local.port)).map(|(mac, _)| mac);
                 gone.for_each(|mac| machine.kernel.age(vni, *mac));
             }
         }
         (0..self.settings.nodes).for_each(|index| self.fabric.listen(index));
-        let stations: Vec<_> = self.fabric.truth.stations.iter().map(|((_, mac), port)| (*mac, port.clone())).collect();
-        for (mac, port) in stations {
+        let truth = &self.fabric.truth;
+        let stations = truth.stations.iter().map(|((_, mac), port)| (*mac, port.clone()));
+        let pods = truth.pods.iter().map(|(port, placed)| (placed.pod.mac, port.clone()));
+        for (mac, port) in stations.chain(pods).collect::<Vec<_>>() {
             self.fabric.frame(&port, mac);
         }
     }
@@ -367,7 +376,11 @@ impl Run {
             let later = self.fabric.random.micros(0, 1_500_000);
             self.fabric.clock.after(later, Happening::PodDies { port: old });
         }
-        self.pass(MOVE_BOUND)?;
+        // What the plugin does when the pod's end is up: a gratuitous ARP.
+        let up = self.fabric.random.micros(7_000, 50_000);
+        self.pass(up)?;
+        self.fabric.frame(&port, mac);
+        self.pass(MOVE_BOUND.saturating_sub(up))?;
         reached(&self.fabric, vni, mac, &port)
             .map_err(|why| format!("{} s after {mac} moved to w{to}: {why}", MOVE_BOUND.as_secs()))
     }
