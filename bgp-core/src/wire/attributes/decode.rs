@@ -3,12 +3,10 @@
 //! In: the attribute field. Out: an [`AttributeSet`], the two multiprotocol attributes still unread in it, since their
 //! NLRI are judged with the other attributes at hand, in whatever order those came.
 
-use core::hash::Hash;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 use smallvec::{Array, SmallVec};
 
 use super::as_path::AsWidth;
@@ -20,7 +18,7 @@ use crate::wire::findings::Findings;
 use crate::wire::message::Notification;
 use crate::wire::reader::Reader;
 
-/// Lists up to this length are searched one by one for duplicates, longer ones through a hash table.
+/// Lists up to this length are searched one by one for duplicates, longer ones through an ordered set.
 const SHORT_LIST: usize = 16;
 /// PMSI tunnel type of ingress replication (RFC 6514 section 5).
 const INGRESS_REPLICATION: u8 = 6;
@@ -383,7 +381,7 @@ fn unique<const N: usize, A>(
 ) -> Result<SmallVec<A>, Malformed>
 where
     A: Array,
-    A::Item: Copy + Eq + Hash,
+    A::Item: Copy + Ord,
 {
     let (chunks, []) = value.as_chunks::<N>() else {
         return Err(Malformed::withdraw(reason));
@@ -400,7 +398,8 @@ where
             }
         }
     } else {
-        let mut known = HashSet::with_capacity_and_hasher(chunks.len(), RandomState::default());
+        // Ordered: no choice of elements makes it slow, and it needs no randomness for that.
+        let mut known = BTreeSet::new();
         list.extend(elements.filter(|element| known.insert(*element)));
     }
     Ok(list)
