@@ -20,7 +20,8 @@ pub const CONVERGENCE_BOUND: Duration = Duration::from_secs(400);
 /// Longest time from an ADD in a connected fabric until every worker sends the MAC's frames there.
 pub const MOVE_BOUND: Duration = Duration::from_secs(1);
 
-/// A claim answers rivals for this long; two moves closer together may be decided for the first.
+/// A claim answers rivals for this long: of two moves closer together, the first may win if the second is to a worker that
+/// had no port in the LAN and so did not know of the first.
 const CLAIM_WINDOW: Duration = Duration::from_secs(10);
 
 const LANS: usize = 3;
@@ -391,7 +392,8 @@ impl Run {
         for (worker, port) in ports {
             self.fabric.delete(worker, &port);
         }
-        self.pass(Duration::from_secs(10))?;
+        // A reflector that does not know whom to expect holds its end-of-RIB back for 30 s, and stale routes with it.
+        self.pass(Duration::from_secs(35))?;
         empty(&self.fabric)
     }
 }
