@@ -47,6 +47,12 @@ pub fn start_logging(format: LogFormat) {
     };
 }
 
+/// A seed for hash tables whose keys peers choose: unpredictable to them, by the standard hasher's own randomness.
+pub fn hash_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
 /// Says why the program `name` ends, and returns the exit code 1.
 pub fn fail(name: &str, error: &dyn Display) -> ExitCode {
     complain(name, error);

@@ -34,7 +34,7 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     let role = Role::Reflector { cluster_id: Some(settings.cluster_id) };
     let address = settings.listen.first().map_or(IpAddr::V4(settings.router_id.0.into()), |listen| listen.ip());
     let mut config = RibConfig::new(role, settings.asn, settings.router_id, address);
-    config.hash_seed = seed();
+    config.hash_seed = daemon::run::hash_seed();
     let mut reflector = Reflector { speaker: Speaker::new(config, io), options, settings, metrics, ready };
     reflector.configure_peers()?;
     tracing::info!(
@@ -44,12 +44,6 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
         "reflecting"
     );
     reflector.main_loop(events, service).await
-}
-
-/// Unpredictable to peers: the hasher's own randomness.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 fn accepted(settings: &Settings) -> Vec<(ipnet::IpNet, Option<String>, bool)> {

@@ -102,7 +102,7 @@ pub async fn start(options: Options, settings: Settings, dataplane: Handle, even
     let service = Service::start(settings.http, settings.control.as_deref(), &registry, &ready).await?;
     let (requests, cni) = mpsc::channel(CNI_QUEUE);
     let mut rib = RibConfig::new(Role::Worker, settings.asn, settings.router_id, settings.vtep);
-    rib.hash_seed = seed();
+    rib.hash_seed = daemon::run::hash_seed();
     let mut worker = Worker {
         speaker: Speaker::new(rib, io),
         engine: Engine::new(engine_config(&settings)),
@@ -141,12 +141,6 @@ impl Started {
         worker.leave().await;
         result
     }
-}
-
-/// Unpredictable to peers: the hasher's own randomness.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 fn engine_config(settings: &Settings) -> evpn::Config {
