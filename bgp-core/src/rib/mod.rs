@@ -39,8 +39,15 @@ mod selection;
 mod show;
 mod table;
 mod target_sets;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[allow(
+    missing_docs,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what tests share reads like a test, and a panic is how it reports"
+)]
+pub mod tests;
 mod update_group;
 mod view;
 

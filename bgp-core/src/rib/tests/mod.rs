@@ -1,9 +1,17 @@
 //! Tests of the RIB through its facade, and what they share: peers that decode what they are sent.
+//!
+//! With the feature `testing` the shared part and the model are there for others too: the fuzz targets use them.
 
+#[cfg(test)]
 mod decision;
+#[cfg(test)]
 mod fan_out;
-mod model;
+#[cfg(test)]
+mod histories;
+pub mod model;
+#[cfg(test)]
 mod reflection;
+#[cfg(test)]
 mod restart;
 
 use std::collections::BTreeMap;

@@ -1,10 +1,9 @@
-//! Random histories against models that recompute everything: the table against a naive decision, and what each peer
-//! holds, from decoding what it was sent, against what the rules say it is to hold.
+//! The naive model of a RIB, which recomputes everything: the table against a naive decision, and what each peer holds,
+//! from decoding what it was sent, against what the rules say it is to hold.
+//!
+//! In go [`Step`]s, from the property tests and from the fuzz targets; a difference is a panic.
 
 use std::collections::BTreeMap;
-
-use proptest::collection::vec;
-use proptest::prelude::*;
 
 use super::*;
 use crate::rib::newest_sequence;
@@ -12,10 +11,11 @@ use crate::time::Duration;
 use crate::types::MacMobility;
 use crate::wire::attributes::AsSegment;
 
-const FAMILIES: [AddressFamily; 2] = [AddressFamily::EVPN, AddressFamily::RT_CONSTRAIN];
+/// The families of all peers that constrain their routes.
+pub const FAMILIES: [AddressFamily; 2] = [AddressFamily::EVPN, AddressFamily::RT_CONSTRAIN];
 
 /// Number, class, and whether RT-constrain is negotiated.
-const PEERS: [(u8, PeerClass, bool); 7] = [
+pub const PEERS: [(u8, PeerClass, bool); 7] = [
     (2, PeerClass::Client, true),
     (4, PeerClass::Client, true),
     (5, PeerClass::Client, true),
@@ -27,18 +27,19 @@ const PEERS: [(u8, PeerClass, bool); 7] = [
 
 /// What differs between the attributes of two announcements.
 #[derive(Clone, Debug)]
-struct Flavour {
-    vni: u32,
-    sequence: u32,
-    sticky: bool,
-    local_pref: u32,
-    med: Option<u32>,
-    neighbour: Option<u32>,
-    long: bool,
+pub struct Flavour {
+    pub vni: u32,
+    pub sequence: u32,
+    pub sticky: bool,
+    pub local_pref: u32,
+    pub med: Option<u32>,
+    pub neighbour: Option<u32>,
+    pub long: bool,
 }
 
+/// What happens; peers are named by their place in [`PEERS`].
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Announce { peer: usize, origin: u8, macs: Vec<u8>, label: u32, flavour: Flavour },
     Withdraw { peer: usize, origin: u8, macs: Vec<u8> },
     Ask { peer: usize, membership: RtMembership },
@@ -51,55 +52,6 @@ enum Step {
     Read { peer: usize, octets: usize },
 }
 
-fn flavour() -> impl Strategy<Value = Flavour> {
-    let sequence = prop_oneof![3 => Just(0), 1 => Just(1), 1 => Just(0x6000_0000), 1 => Just(0xc000_0000_u32)];
-    let med = prop_oneof![3 => Just(None), 1 => (0..3_u32).prop_map(Some)];
-    let neighbour = prop_oneof![3 => Just(None), 1 => (1..3_u32).prop_map(Some)];
-    (0..4_u32, sequence, any::<bool>(), prop_oneof![4 => Just(100), 1 => Just(200)], med, neighbour, 0..20_u8).prop_map(
-        |(vni, sequence, sticky, local_pref, med, neighbour, long)| Flavour {
-            vni,
-            sequence,
-            sticky: sticky && sequence == 1,
-            local_pref,
-            med,
-            neighbour,
-            long: long == 0,
-        },
-    )
-}
-
-fn membership_of() -> impl Strategy<Value = RtMembership> {
-    prop_oneof![
-        4 => (1..4_u32).prop_map(membership),
-        1 => (1..4_u32).prop_map(|number| RtMembership::Target {
-            origin: Asn(7),
-            target: RouteTarget::auto_rfc8365(Asn(7), vni(number)),
-        }),
-        1 => Just(RtMembership::Default),
-        1 => Just(RtMembership::Prefix { origin: ASN, target: [0, 2, 0, 0, 0, 0, 0, 0], bits: 16 }),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let peer = || 0..PEERS.len();
-    // Few origins: peers compete for the same keys.
-    let routes = || (1..3_u8, vec(0..12_u8, 1..6));
-    prop_oneof![
-        8 => (peer(), routes(), 1..3_u32, flavour()).prop_map(|(peer, (origin, macs), label, flavour)| {
-            Step::Announce { peer, origin, macs, label, flavour }
-        }),
-        4 => (peer(), routes()).prop_map(|(peer, (origin, macs))| Step::Withdraw { peer, origin, macs }),
-        3 => (peer(), membership_of()).prop_map(|(peer, membership)| Step::Ask { peer, membership }),
-        2 => (peer(), membership_of()).prop_map(|(peer, membership)| Step::Decline { peer, membership }),
-        2 => peer().prop_map(Step::Up),
-        1 => (peer(), any::<bool>()).prop_map(|(peer, keep)| Step::Down { peer, keep }),
-        1 => (peer(), prop::sample::select(&FAMILIES[..])).prop_map(|(peer, family)| Step::EndOfRib { peer, family }),
-        1 => peer().prop_map(Step::Refresh),
-        6 => Just(Step::Flush),
-        6 => (peer(), 1..3000_usize).prop_map(|(peer, octets)| Step::Read { peer, octets }),
-    ]
-}
-
 /// A path in the model.
 #[derive(Clone, Debug)]
 struct Path {
@@ -109,8 +61,8 @@ struct Path {
 }
 
 /// The naive model: all paths, and what each peer was sent.
-struct Model {
-    rib: Rib,
+pub struct Model {
+    pub rib: Rib,
     paths: BTreeMap<EvpnKey, BTreeMap<u32, Path>>,
     memberships: BTreeMap<u32, BTreeMap<RtMembership, bool>>,
     views: BTreeMap<u32, View>,
@@ -122,7 +74,8 @@ fn class(peer: u32) -> (PeerClass, bool) {
 }
 
 impl Model {
-    fn new(role: Role) -> Self {
+    /// All peers up, nobody knows anything.
+    pub fn new(role: Role) -> Self {
         let mut config = RibConfig::new(role, ASN, RouterId(1), address(1));
         config.log_limit_octets = 1_500;
         let mut rib = Rib::new(config, NOW);
@@ -167,7 +120,8 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, step: Step) {
+    /// Does the same to the RIB and to the model.
+    pub fn apply(&mut self, step: Step) {
         match step {
             Step::Up(index) => self.up(index),
             Step::Down { peer, keep } => self.down(u32::from(PEERS[peer].0), keep),
@@ -284,7 +238,8 @@ impl Model {
         expected
     }
 
-    fn check_table(&self) {
+    /// The table holds every path, and has chosen as the rules say.
+    pub fn check_table(&self) {
         let mut held: BTreeMap<(EvpnKey, u32), bool> = BTreeMap::new();
         for route in self.rib.routes() {
             held.insert((route.key.clone(), route.peer.0), route.best);
@@ -307,6 +262,35 @@ impl Model {
         self.views = views;
     }
 
+    /// The end of a history: everybody reads everything, timers run out, all leave, and nothing remains.
+    pub fn finish(mut self) {
+        self.settle();
+        self.check_table();
+        self.check_views();
+        // After all timers, stale routes are gone, and each peer has had one end-of-RIB per family.
+        for (peer, ..) in PEERS {
+            let peer = u32::from(peer);
+            self.sweep(peer, AddressFamily::EVPN, true);
+            self.sweep(peer, AddressFamily::RT_CONSTRAIN, true);
+        }
+        self.rib.handle_timeout(Instant::from_secs(1000));
+        self.settle();
+        self.check_table();
+        self.check_views();
+        for (peer, view) in &self.views {
+            let evpn = view.end_of_ribs.iter().filter(|family| **family == AddressFamily::EVPN).count();
+            assert_eq!(evpn, 1, "peer {peer}");
+        }
+        for (peer, ..) in PEERS {
+            self.rib.peer_removed(PeerId(u32::from(peer)));
+        }
+        self.rib.flush();
+        let stats = self.rib.stats();
+        assert_eq!(stats.destinations + stats.paths + stats.dead_destinations, 0);
+        assert_eq!(stats.attribute_sets + stats.target_sets + stats.log_octets, 0);
+    }
+
+    /// Every peer holds exactly what the rules say.
     fn check_views(&self) {
         for (peer, view) in &self.views {
             let expected = self.expected(*peer);
@@ -358,65 +342,4 @@ fn as_sent(path: &Path, source: u32, peer: u32) -> PathAttributes {
         attributes.cluster_list.insert(0, 99);
     }
     attributes
-}
-
-proptest! {
-    #[test]
-    fn every_peer_holds_exactly_what_the_rules_say(steps in vec(step(), 1..120)) {
-        let mut model = Model::new(Role::Reflector { cluster_id: Some(99) });
-        for step in steps {
-            let flushed = matches!(step, Step::Flush);
-            model.apply(step);
-            if flushed {
-                model.check_table();
-            }
-        }
-        model.settle();
-        model.check_table();
-        model.check_views();
-        // After all timers, stale routes are gone, and each peer has had one end-of-RIB per family.
-        for (peer, ..) in PEERS {
-            let peer = u32::from(peer);
-            model.sweep(peer, AddressFamily::EVPN, true);
-            model.sweep(peer, AddressFamily::RT_CONSTRAIN, true);
-        }
-        model.rib.handle_timeout(Instant::from_secs(1000));
-        model.settle();
-        model.check_table();
-        model.check_views();
-        for (peer, view) in &model.views {
-            let evpn = view.end_of_ribs.iter().filter(|family| **family == AddressFamily::EVPN).count();
-            prop_assert_eq!(evpn, 1, "peer {}", peer);
-        }
-        // When all have left, nothing remains.
-        for (peer, ..) in PEERS {
-            model.rib.peer_removed(PeerId(u32::from(peer)));
-        }
-        model.rib.flush();
-        let stats = model.rib.stats();
-        prop_assert_eq!(stats.destinations + stats.paths + stats.dead_destinations, 0);
-        prop_assert_eq!(stats.attribute_sets + stats.target_sets + stats.log_octets, 0);
-    }
-
-    #[test]
-    fn a_workers_changes_add_up_to_its_best_routes(steps in vec(step(), 1..80)) {
-        let mut model = Model::new(Role::Worker);
-        let mut known = BTreeMap::new();
-        for step in steps {
-            let flushed = matches!(step, Step::Flush);
-            model.apply(step);
-            if flushed {
-                for change in model.rib.drain_changes() {
-                    match change.best {
-                        Some(best) => known.insert(change.key, (best.peer.0, best.payload, (*best.attributes).clone())),
-                        None => known.remove(&change.key),
-                    };
-                }
-                let expected: BTreeMap<_, _> = model.rib.routes().filter(|route| route.best).map(|route| {
-                    (route.key.clone(), (route.peer.0, route.payload.clone(), PathAttributes::clone(route.attributes)))
-                }).collect();
-                prop_assert_eq!(&known, &expected);
-            }
-        }
-    }
 }
