@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod mobility;
 pub mod rib;
 pub mod session;
 pub mod time;

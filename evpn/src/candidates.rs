@@ -3,23 +3,10 @@
 use core::cmp::Ordering;
 use std::net::IpAddr;
 
+use bgp_core::mobility::{compare_sequences, newest_sequence};
 use smallvec::SmallVec;
 
 use crate::import::Exclusion;
-
-/// Compares two mobility sequence numbers by serial arithmetic (RFC 1982), so that 0 follows 4,294,967,295 (RFC 7432
-/// section 15).
-///
-/// Numbers exactly 2^31 apart compare as equal; what then decides is the VTEP address, which is the same everywhere.
-/// Serial arithmetic has cycles (a < b < c < a) once numbers are more than 2^31 apart; who wins is then still the same
-/// on every worker that holds the same routes, since candidates are compared in the order of their keys.
-pub fn serial_cmp(a: u32, b: u32) -> Ordering {
-    match a.wrapping_sub(b) {
-        0 | 0x8000_0000 => Ordering::Equal,
-        1..0x8000_0000 => Ordering::Greater,
-        _ => Ordering::Less,
-    }
-}
 
 /// What decides between two places of one MAC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +23,7 @@ impl Contender {
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
         (other.stale.cmp(&self.stale))
             .then_with(|| self.sticky.cmp(&other.sticky))
-            .then_with(|| serial_cmp(self.sequence, other.sequence))
+            .then_with(|| compare_sequences(self.sequence, other.sequence))
             .then_with(|| other.vtep.cmp(&self.vtep))
     }
 }
@@ -85,11 +72,17 @@ impl<K: Ord> Candidates<K> {
         Some(self.0.remove(at))
     }
 
-    /// The preferred candidate among those that are not excluded.
+    /// The preferred candidate among those that are not excluded: as [`Contender::compare`] says of two. Of several
+    /// sequences that precede each other in a cycle it is the one that the RIB's decision takes, whatever the keys.
     pub(crate) fn best(&self) -> Option<&Candidate<K>> {
-        self.0.iter().filter(|candidate| candidate.exclusion.is_none()).reduce(|best, candidate| {
-            if candidate.contender.compare(&best.contender) == Ordering::Greater { candidate } else { best }
-        })
+        let usable = || self.0.iter().filter(|candidate| candidate.exclusion.is_none());
+        let class = |candidate: &Candidate<K>| (!candidate.contender.stale, candidate.contender.sticky);
+        let best = usable().map(class).max()?;
+        let rivals = || usable().filter(|candidate| class(candidate) == best);
+        let newest = newest_sequence(rivals().map(|candidate| candidate.contender.sequence));
+        rivals()
+            .filter(|candidate| Some(candidate.contender.sequence) == newest)
+            .min_by_key(|candidate| candidate.contender.vtep)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Candidate<K>> {
@@ -112,17 +105,36 @@ mod tests {
     }
 
     #[test]
-    fn sequences_wrap_around() {
-        assert_eq!(serial_cmp(0, u32::MAX), Ordering::Greater);
-        assert_eq!(serial_cmp(u32::MAX, 0), Ordering::Less);
-        assert_eq!(serial_cmp(7, 7), Ordering::Equal);
-        assert_eq!(serial_cmp(1, 0x8000_0000), Ordering::Less);
+    fn two_candidates_are_chosen_between_as_they_compare() {
+        let contenders = [false, true].into_iter().flat_map(|stale| {
+            [false, true].into_iter().flat_map(move |sticky| {
+                let sequences = [0, 1, u32::MAX, 1 << 31, (1 << 31) + 1];
+                let vteps = [1_u32, 2].map(|vtep| IpAddr::from(Ipv4Addr::from(vtep)));
+                sequences
+                    .into_iter()
+                    .flat_map(move |sequence| vteps.map(move |vtep| Contender { stale, sticky, sequence, vtep }))
+            })
+        });
+        let contenders: Vec<_> = contenders.collect();
+        for (a, b) in contenders.iter().flat_map(|a| contenders.iter().map(move |b| (*a, *b))) {
+            let mut set = Candidates::default();
+            set.insert(Candidate { key: 0, contender: a, exclusion: None }).unwrap();
+            set.insert(Candidate { key: 1, contender: b, exclusion: None }).unwrap();
+            let expected = if b.compare(&a) == Ordering::Greater { b } else { a };
+            assert_eq!(set.best().unwrap().contender, expected, "{a:?} {b:?}");
+        }
     }
 
     #[test]
-    fn sequences_half_the_space_apart_are_equal_both_ways() {
-        assert_eq!(serial_cmp(0, 0x8000_0000), Ordering::Equal);
-        assert_eq!(serial_cmp(0x8000_0000, 0), Ordering::Equal);
+    fn sequences_in_a_cycle_have_one_winner_whatever_the_keys() {
+        let third = u32::MAX / 3;
+        for keys in [[1, 2, 3], [3, 1, 2], [2, 3, 1], [3, 2, 1]] {
+            let mut set = Candidates::default();
+            for (key, sequence) in keys.into_iter().zip([0, third, 2 * third]) {
+                set.insert(candidate(key, sequence)).unwrap();
+            }
+            assert_eq!(set.best().unwrap().contender.sequence, 2 * third, "{keys:?}");
+        }
     }
 
     #[test]

@@ -40,7 +40,6 @@ pub mod routes;
 pub mod show;
 mod vrf;
 
-pub use candidates::serial_cmp;
 pub use config::Config;
 pub use engine::{Claim, ClaimError, Engine, Member};
 pub use report::Report;

@@ -17,12 +17,13 @@
 
 use std::net::IpAddr;
 
+use bgp_core::mobility::compare_sequences;
 use bgp_core::time::Instant;
 use bgp_core::types::MacMobility;
 use core::cmp::Ordering;
 use smallvec::SmallVec;
 
-use crate::candidates::{Candidates, Contender, serial_cmp};
+use crate::candidates::{Candidates, Contender};
 use crate::config::{Config, DuplicateDetection};
 use crate::engine::Member;
 use crate::import::MacRoute;
@@ -93,7 +94,7 @@ impl Local {
 
     /// Makes the sequence newer than a rival's, if it is not yet.
     pub(crate) fn outbid(&mut self, rival: u32) {
-        if serial_cmp(self.sequence, rival) != Ordering::Greater {
+        if compare_sequences(self.sequence, rival) != Ordering::Greater {
             self.sequence = rival.wrapping_add(1);
         }
     }
@@ -179,7 +180,7 @@ impl MacState {
         let fresh = local.contest_until.is_some_and(|until| now < until);
         let contested = !rival.stale
             && local.sticky() == rival.sticky
-            && serial_cmp(rival.sequence, local.sequence) != Ordering::Less;
+            && compare_sequences(rival.sequence, local.sequence) != Ordering::Less;
         if !(fresh && contested) || local.claims.is_empty() {
             return None;
         }

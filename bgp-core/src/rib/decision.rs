@@ -9,13 +9,13 @@
 //!     ─► ORIGIN ─► MED in one AS ─► eBGP ─► ORIGINATOR_ID or router id ─► CLUSTER_LIST length ─► peer address
 //! ```
 
-use core::cmp::Ordering;
 use core::fmt;
 
 use smallvec::SmallVec;
 
 use super::attribute_store::{AttributeSet, Source};
 use super::peer::PeerClass;
+use crate::mobility::newest_sequence;
 use crate::wire::PathAttributes;
 
 /// The step of the decision that settled it.
@@ -234,31 +234,5 @@ impl<'a, L: FnMut(usize, Reason)> Race<'a, '_, L> {
             }
             kept
         });
-    }
-}
-
-/// The newest of several mobility sequences.
-///
-/// Sequences live on a circle of 2³² (RFC 7432 section 15 leaves the wrap-around open; this is serial arithmetic, RFC
-/// 1982). As long as all lie within half of it, the newest is the one that all others precede. Otherwise there is a cycle,
-/// and so that every node picks the same one, it is the one before the largest gap, the largest number if there are two.
-pub fn newest_sequence(sequences: impl IntoIterator<Item = u32>) -> Option<u32> {
-    let mut sorted: SmallVec<[u32; 8]> = sequences.into_iter().collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    let first = *sorted.first()?;
-    let followers = sorted.iter().skip(1).copied().chain([first]);
-    let gaps = sorted.iter().zip(followers).map(|(sequence, next)| (next.wrapping_sub(*sequence), *sequence));
-    gaps.max().map(|(_, sequence)| sequence)
-}
-
-/// Serial comparison of two mobility sequences: whether `a` is older than, equal to, or newer than `b`.
-pub fn compare_sequences(a: u32, b: u32) -> Ordering {
-    if a == b {
-        Ordering::Equal
-    } else if newest_sequence([a, b]) == Some(a) {
-        Ordering::Greater
-    } else {
-        Ordering::Less
     }
 }

@@ -52,7 +52,7 @@ mod update_group;
 mod view;
 
 pub use config::{LOCAL_PEER, LimitExceeded, PeerLimits, RibConfig, Role};
-pub use decision::{Reason, compare_sequences, newest_sequence};
+pub use decision::Reason;
 pub use peer::{PeerClass, PeerFamily, PeerInfo};
 pub use view::{BestRoute, FamilyCounters, PeerView, RibStats, RouteChange, RouteView, UpdateOutcome};
 

@@ -1,14 +1,13 @@
 //! What the node sees of its own stations: claims by CNI, frames on local ports.
 
-use core::cmp::Ordering;
 use std::net::IpAddr;
 
+use bgp_core::mobility::newest_sequence;
 use bgp_core::types::MacAddr;
 use smallvec::SmallVec;
 
 use super::settle::Cause;
 use super::{MacVrf, Sighting, Standing};
-use crate::candidates::serial_cmp;
 use crate::engine::{Claim, Member};
 use crate::forwarding::Key;
 use crate::mac::{HeldClaim, Learned, MacState, Owner};
@@ -23,11 +22,8 @@ impl MacVrf {
         let mac = claim.mac;
         let ips: SmallVec<[IpAddr; 2]> =
             claim.ips.iter().copied().filter(|ip| !ip.is_unspecified() && !ip.is_multicast()).collect();
-        let at_other_macs = ips
-            .iter()
-            .filter_map(|ip| self.neighbors.get(ip)?.best())
-            .map(|candidate| candidate.contender.sequence)
-            .reduce(|a, b| if serial_cmp(a, b) == Ordering::Less { b } else { a });
+        let neighbors = ips.iter().filter_map(|ip| self.neighbors.get(ip)?.best());
+        let at_other_macs = newest_sequence(neighbors.map(|candidate| candidate.contender.sequence));
 
         let state = self.macs.entry(mac).or_default();
         let rival = state.routes.best().map(|candidate| candidate.contender);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::rib::{LOCAL_PEER, compare_sequences};
+use crate::rib::LOCAL_PEER;
 use crate::time::Duration;
 use crate::types::MacMobility;
 use crate::wire::attributes::{AsSegment, Origin};
@@ -173,16 +173,6 @@ fn best_path_decides_as_written() {
 #[test]
 fn mobility_decides_as_written() {
     check_decisions("decision/mobility.txt");
-}
-
-#[test]
-fn sequences_compare_alike_from_both_sides() {
-    use core::cmp::Ordering;
-    for (a, b) in [(0, 1), (u32::MAX, 0), (5, 5 + (1 << 31)), (3, 3)] {
-        assert_eq!(compare_sequences(a, b), compare_sequences(b, a).reverse());
-        assert_eq!(compare_sequences(a, b) == Ordering::Equal, a == b);
-        assert_ne!(compare_sequences(a, b), Ordering::Greater);
-    }
 }
 
 /// `ASN:NUMBER` or `ADDRESS:NUMBER`.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::rib::newest_sequence;
+use crate::mobility::newest_sequence;
 use crate::time::Duration;
 use crate::types::MacMobility;
 use crate::wire::attributes::AsSegment;
