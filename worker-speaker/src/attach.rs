@@ -10,10 +10,9 @@ use cni::server::Received;
 use cni::{Attach, ErrorCode, ErrorReply, PodDescriptors, Reply, Status};
 use dataplane::actor::Handle;
 use dataplane::{AttachError, AttachRequest, Attached, Pod, PortId};
-use evpn::Claim;
 
-use crate::attachments::Attachment;
 use crate::cni_server::CniRequest;
+use crate::core::Attachment;
 use crate::worker::{Made, Worker};
 
 impl Worker {
@@ -42,7 +41,7 @@ impl Worker {
             let _ = reply.send(invalid("vni", "give 1 to 16777215"));
             return;
         };
-        if !self.ports.begin(&port) {
+        if !self.core.begin_attach(&port) {
             let exists = AttachError::Exists { port };
             let _ = reply.send(refusal(&exists));
             return;
@@ -71,12 +70,12 @@ impl Worker {
     pub(crate) fn attached(&mut self, made: Made) {
         let Made { attachment, name, result, reply } = made;
         let answer = match result {
-            Ok(attached) => match self.announce(&attachment, name, &attached) {
+            Ok(attached) => match self.announce(attachment, name, &attached) {
                 Ok(answer) => answer,
                 Err(error) => ErrorReply::new(ErrorCode::INTERNAL, "the interface is not announced", error).into(),
             },
             Err(error) => {
-                self.ports.abandon(&attachment.port);
+                self.core.abandon_attach(&attachment.port);
                 refusal(&error)
             }
         };
@@ -84,22 +83,9 @@ impl Worker {
         let _ = reply.send(answer);
     }
 
-    fn announce(&mut self, attachment: &Attachment, name: String, attached: &Attached) -> Result<Reply, String> {
+    fn announce(&mut self, attachment: Attachment, name: String, attached: &Attached) -> Result<Reply, String> {
         let now = self.speaker.now();
-        let vni = attachment.vni;
-        let (port, held) = self.ports.attached(&attachment.port, vni, Some(attached.mtu));
-        self.names.insert(vni, name);
-        self.engine.attach(vni, port.member, now);
-        let claim = Claim { mac: attached.mac, ips: attachment.ips.clone(), sticky: false };
-        self.engine.claim(vni, port.member, &claim, now).map_err(|error| error.to_string())?;
-        for observation in held {
-            self.observe_one(observation);
-        }
-        if let Some(store) = &self.store
-            && let Err(error) = store.put(attachment)
-        {
-            tracing::warn!(port = %attachment.port, %error, "the attachment is not kept for a restart");
-        }
+        self.core.attached(attachment, name, attached.mtu, now).map_err(|error| error.to_string())?;
         Ok(Reply::Attached(cni::Attached {
             mac: cni::MacAddr::try_from(attached.mac.0).map_err(|error| error.to_string())?,
             mtu: cni::Mtu::try_from(attached.mtu).map_err(|error| error.to_string())?,
@@ -112,9 +98,8 @@ impl Worker {
     }
 
     fn detach(&mut self, port: PortId, reply: tokio::sync::oneshot::Sender<Reply>) {
+        self.core.give_up(&port, self.speaker.now());
         // The withdrawal leaves before the interface does, so that others stop sending first.
-        self.forget_port(&port);
-        self.ports.leave(port.clone());
         self.settle();
         let dataplane = self.dataplane.clone();
         // Removals that wait together become one in the kernel, so none of them waits here.
@@ -125,7 +110,7 @@ impl Worker {
     }
 
     fn check(&self, port: &PortId) -> Reply {
-        match self.ports.get(port) {
+        match self.core.ports().get(port) {
             Some(_) => Reply::Done,
             None => ErrorReply::new(
                 ErrorCode::UNKNOWN_CONTAINER,
@@ -140,7 +125,7 @@ impl Worker {
         Reply::Status(Status {
             ready: true,
             reason: String::new(),
-            attachments: u32::try_from(self.ports.iter().count()).unwrap_or(u32::MAX),
+            attachments: u32::try_from(self.core.ports().iter().count()).unwrap_or(u32::MAX),
             version: env!("CARGO_PKG_VERSION").into(),
         })
     }

@@ -8,24 +8,13 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use bgp_core::types::{MacAddr, Vni};
+use bgp_core::types::Vni;
 use dataplane::PortId;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-/// One attachment.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Attachment {
-    /// Names it.
-    pub port: PortId,
-    /// The LAN.
-    pub vni: Vni,
-    /// The interface's MAC.
-    pub mac: MacAddr,
-    /// Addresses announced with it.
-    pub ips: Vec<IpAddr>,
-}
+use crate::core::Attachment;
 
 /// The file's content.
 #[derive(Debug, Deserialize, Serialize)]
@@ -122,6 +111,8 @@ fn read(path: &Path) -> io::Result<Attachment> {
 
 #[cfg(test)]
 mod tests {
+    use bgp_core::types::MacAddr;
+
     use super::*;
 
     fn store(name: &str) -> Store {

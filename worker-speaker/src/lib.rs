@@ -3,18 +3,17 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`settings`] | flags and configuration file |
-//! | `worker` | the main loop and the flow between engine, RIB and kernel |
+//! | [`core`] | what is known and decided, without I/O: engine, ports, rows on their way to the kernel |
+//! | `worker` | the main loop: sessions, kernel, files and people around the core |
 //! | `attach`, `cni_server` | the CNI socket and what it asks |
-//! | `forwarder` | batches of forwarding state on their way to the kernel |
-//! | `ports`, `attachments` | local ports, and what is remembered of them beside their devices |
+//! | `attachments` | what is remembered of attachments beside their devices |
 //! | `metrics`, `show` | what people and machines see |
 
 mod attach;
 mod attachments;
 mod cni_server;
-mod forwarder;
+pub mod core;
 mod metrics;
-mod ports;
 pub mod settings;
 mod show;
 mod worker;

@@ -1,10 +1,9 @@
 //! Metrics of a worker: LANs, forwarding state, reports; those of sessions and RIB are [`SpeakerMetrics`].
 
 use daemon::speaker::SpeakerMetrics;
-use evpn::Engine;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::forwarder::Forwarder;
+use crate::core::Core;
 
 /// All of them.
 #[derive(Debug)]
@@ -49,10 +48,10 @@ impl Metrics {
     }
 
     /// Brings the gauges up to date.
-    pub fn sample(&self, engine: &Engine, forwarder: &Forwarder) {
+    pub fn sample(&self, core: &Core) {
         let signed = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let (mut lans, mut local, mut remote, mut flood) = (0, 0, 0, 0);
-        for view in engine.vnis() {
+        for view in core.engine().vnis() {
             lans += 1;
             local += view.local_macs;
             remote += view.remote_macs;
@@ -62,9 +61,9 @@ impl Metrics {
         self.local_macs.set(signed(local));
         self.remote_macs.set(signed(remote));
         self.flood_entries.set(signed(flood));
-        let counters = forwarder.counters();
+        let counters = core.forwarder().counters();
         self.applied.set(i64::try_from(counters.applied).unwrap_or(i64::MAX));
         self.failed.set(i64::try_from(counters.failed).unwrap_or(i64::MAX));
-        self.backlog.set(signed(forwarder.backlog()));
+        self.backlog.set(signed(core.forwarder().backlog()));
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BinaryHeap;
 
 use bgp_core::time::{Duration, Instant};
 use dataplane::{AttachError, Attached, Change, ChangeError, Observation, PortId};
+use worker_speaker::core::Attachment;
 
 use super::link::{Side, StreamId};
-use super::worker::Pod;
 
 /// A machine of the fabric.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -103,9 +103,9 @@ pub enum KernelWork {
     /// The results reach the main loop.
     Applied(Vec<Change>, Vec<Result<(), ChangeError>>),
     /// The dataplane thread makes an interface.
-    Attach(Pod),
+    Attach(Attachment),
     /// The main loop hears of it.
-    Made(Pod, Result<Attached, AttachError>),
+    Made(Attachment, Result<Attached, AttachError>),
     /// The dataplane thread removes a port.
     Detach(PortId),
 }

@@ -11,13 +11,14 @@ use bgp_core::types::{Asn, MacAddr, PeerId, RouterId, Vni};
 use dataplane::memory::Memory;
 use dataplane::{Dataplane as _, PortId};
 use evpn::Engine;
+use worker_speaker::core::Attachment;
 
 use super::clock::{Clock, Happening, KernelWork, Node};
 use super::link::{Network, Side};
 use super::random::Random;
 use super::speaker::{Neighbor, Speaker, Surroundings};
 use super::trace::Trace;
-use super::worker::{Around, Machine, Pod, Worker};
+use super::worker::{Around, Machine, Worker};
 
 const ASN: Asn = Asn(65_000);
 /// IP packet size that the underlay leaves to LANs.
@@ -31,7 +32,7 @@ pub struct Placed {
     /// The worker's number.
     pub worker: usize,
     /// What its ADD asked for.
-    pub pod: Pod,
+    pub pod: Attachment,
 }
 
 /// What is true, whatever processes believe.
@@ -329,7 +330,7 @@ impl Fabric {
     // ---- CNI ----
 
     /// An ADD at a worker that runs; the port's name is given.
-    pub fn add(&mut self, index: usize, pod: Pod) {
+    pub fn add(&mut self, index: usize, pod: Attachment) {
         self.note(format_args!("ADD {} {} {} at w{index}", pod.port, pod.vni, pod.mac));
         self.truth.members_ever.insert((pod.vni, index));
         self.truth.pods.insert(pod.port.clone(), Placed { worker: index, pod: pod.clone() });

@@ -14,7 +14,6 @@
 //! | [`clock`] | virtual time and what is to come |
 //! | [`link`] | links and TCP streams |
 //! | [`speaker`] | sessions and RIB of one process |
-//! | [`forwarder`] | a worker's queue of dirty keys |
 //! | [`worker`] | a worker process, and the machine that outlives it |
 //! | [`fabric`] | all of them, and what is true |
 //! | [`oracle`] | what must hold |
@@ -24,7 +23,6 @@
 
 pub mod clock;
 pub mod fabric;
-pub mod forwarder;
 pub mod link;
 pub mod oracle;
 pub mod random;

@@ -111,7 +111,7 @@ fn sessions(fabric: &Fabric) -> Result<(), String> {
         if let Some((remote, state)) = worker.speaker.unestablished().next() {
             return Err(format!("w{index}: session with {remote:?} is {state}"));
         }
-        if !worker.forwarder.is_idle() {
+        if !worker.core.forwarder().is_idle() {
             return Err(format!("w{index}: rows wait to be written"));
         }
     }
@@ -220,7 +220,7 @@ pub fn empty(fabric: &Fabric) -> Result<(), String> {
         if let Some(route) = worker.speaker.rib.routes().next() {
             return Err(format!("w{index}: the route {} is left over", route.key));
         }
-        if let Some(view) = worker.engine.vnis().next() {
+        if let Some(view) = worker.core.engine().vnis().next() {
             return Err(format!("w{index}: the engine still has VNI {}", view.vni));
         }
     }

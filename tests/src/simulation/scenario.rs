@@ -6,13 +6,13 @@ use bgp_core::time::{Duration, Instant};
 use bgp_core::types::{MacAddr, Vni};
 use dataplane::PortId;
 use evpn::forwarding::Key;
+use worker_speaker::core::Attachment;
 
 use super::clock::{Happening, Node};
 use super::fabric::Fabric;
 use super::link::Side;
 use super::oracle::{address_of, empty, isolated, mac_of, reached, settled};
 use super::trace::Trace;
-use super::worker::Pod;
 
 /// Longest time from the last fault until all forwarding state is exact: the longest pause of a session, the end of a freeze,
 /// and an audit are in it.
@@ -168,7 +168,7 @@ impl Run {
         self.ports += 1;
         let port = PortId::new(&format!("p{}", self.ports));
         let ips = if mac.0[5].is_multiple_of(2) { vec![address_of(mac)] } else { Vec::new() };
-        self.fabric.add(worker, Pod { port: port.clone(), vni, mac, ips });
+        self.fabric.add(worker, Attachment { port: port.clone(), vni, mac, ips });
         port
     }
 

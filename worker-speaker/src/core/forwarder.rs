@@ -1,22 +1,18 @@
-//! Carries desired forwarding state to the kernel: dirty keys in, batches out, one batch under way at a time.
+//! Desired forwarding state on its way to the kernel: dirty keys in, batches out, one batch under way at a time.
 //!
-//! While a batch is with the kernel the main loop goes on, and keys that change meanwhile collect; the next batch takes
-//! their latest state. So batching follows the kernel's pace, without a timer. A key that fails stays dirty and is tried
-//! again with a pause that doubles up to a limit.
+//! While a batch is with the kernel the owner goes on, and keys that change meanwhile collect; the next batch takes their
+//! latest state. So batching follows the kernel's pace, without a timer. A key that fails stays dirty and is tried again
+//! with a pause that doubles up to a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
+use bgp_core::time::{Duration, Instant};
 use bgp_core::types::Vni;
-use dataplane::actor::Handle;
-use dataplane::{Change, ChangeError, Error, MAX_BATCH};
+use dataplane::{Change, ChangeError, MAX_BATCH};
 use evpn::forwarding::{Desired, Key};
-use tokio::task::JoinHandle;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-type Outcome = (Vec<Change>, Result<Vec<Result<(), ChangeError>>, Error>);
 
 /// What became of a batch, for the owner to act upon.
 #[derive(Debug, Default)]
@@ -27,15 +23,14 @@ pub struct Finished {
     pub tunnels_after_failure: BTreeSet<Vni>,
 }
 
-/// The queue of dirty keys and the batch under way.
-#[derive(Debug)]
+/// The queue of dirty keys.
+#[derive(Debug, Default)]
 pub struct Forwarder {
-    handle: Handle,
     dirty: BTreeSet<Key>,
-    /// Keys that failed, each with the pause after its next failure and the time of its next try.
+    /// Keys that failed, each with the time of its next try and the pause after its next failure.
     failed: BTreeMap<Key, (Instant, Duration)>,
     without_tunnel: BTreeSet<Vni>,
-    running: Option<JoinHandle<Outcome>>,
+    running: bool,
     counters: Counters,
 }
 
@@ -49,18 +44,6 @@ pub struct Counters {
 }
 
 impl Forwarder {
-    /// Works through this dataplane.
-    pub fn new(handle: Handle) -> Self {
-        Self {
-            handle,
-            dirty: BTreeSet::new(),
-            failed: BTreeMap::new(),
-            without_tunnel: BTreeSet::new(),
-            running: None,
-            counters: Counters::default(),
-        }
-    }
-
     /// Totals so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -71,59 +54,42 @@ impl Forwarder {
         self.dirty.len() + self.failed.len()
     }
 
+    /// Whether nothing waits and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.backlog() == 0 && !self.running
+    }
+
     /// Notes that a key may have changed. A key that failed is tried at once: its state may be another now.
     pub fn mark(&mut self, key: Key) {
         self.failed.remove(&key);
         self.dirty.insert(key);
     }
 
-    /// Starts the next batch if none is under way.
-    pub fn start(&mut self, desired: impl Fn(Key) -> Option<Desired>) {
-        if self.running.is_some() {
-            return;
+    /// The next batch, if none is under way and there is something to do. It is under way until [`Self::finished`].
+    pub fn start(&mut self, now: Instant, desired: impl Fn(Key) -> Option<Desired>) -> Option<Vec<Change>> {
+        if self.running {
+            return None;
         }
-        self.take_due();
+        // The entries stay, so that the next failure knows its pause.
+        let due = self.failed.iter().filter(|(_, (at, _))| *at <= now).map(|(key, _)| *key);
+        self.dirty.extend(due);
         let mut changes = Vec::new();
         while changes.len() < MAX_BATCH {
             let Some(key) = self.dirty.pop_first() else { break };
             changes.push(Change { key, desired: desired(key) });
         }
-        if changes.is_empty() {
-            return;
-        }
-        let handle = self.handle.clone();
-        self.running = Some(tokio::spawn(async move {
-            let results = handle.apply(changes.clone()).await;
-            (changes, results)
-        }));
-    }
-
-    fn take_due(&mut self) {
-        let now = Instant::now();
-        let due: Vec<Key> = self.failed.iter().filter(|(_, (at, _))| *at <= now).map(|(key, _)| *key).collect();
-        // The entry stays, so that the next failure knows its pause.
-        self.dirty.extend(due);
+        self.running = !changes.is_empty();
+        self.running.then_some(changes)
     }
 
     /// When a failed key wants to be tried again, if no batch is under way.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.running.is_some() {
-            return None;
-        }
-        self.failed.values().map(|(at, _)| *at).min()
+        if self.running { None } else { self.failed.values().map(|(at, _)| *at).min() }
     }
 
-    /// Waits for the batch under way; for ever if there is none. Cancel-safe.
-    pub async fn finished(&mut self) -> Result<Finished, String> {
-        let Some(running) = &mut self.running else { return std::future::pending().await };
-        let joined = running.await;
-        self.running = None;
-        let (changes, results) = joined.map_err(|error| format!("the dataplane task failed: {error}"))?;
-        let results = results.map_err(|error| error.to_string())?;
-        Ok(self.settle(changes, results))
-    }
-
-    fn settle(&mut self, changes: Vec<Change>, results: Vec<Result<(), ChangeError>>) -> Finished {
+    /// The batch under way is done, with one result for each of its changes.
+    pub fn finished(&mut self, changes: Vec<Change>, results: Vec<Result<(), ChangeError>>, now: Instant) -> Finished {
+        self.running = false;
         let mut finished = Finished::default();
         for (change, result) in changes.into_iter().zip(results) {
             match result {
@@ -137,13 +103,13 @@ impl Forwarder {
                     }
                     finished.applied.push(change);
                 }
-                Err(error) => self.failed(change.key, &error),
+                Err(error) => self.failed(change.key, &error, now),
             }
         }
         finished
     }
 
-    fn failed(&mut self, key: Key, error: &ChangeError) {
+    fn failed(&mut self, key: Key, error: &ChangeError, now: Instant) {
         self.counters.failed += 1;
         match error {
             // The tunnel's own key is dirty or failed too; its success marks these rows again.
@@ -160,7 +126,7 @@ impl Forwarder {
                 let pause = self.failed.get(&key).map_or(FIRST_PAUSE, |(_, pause)| *pause);
                 tracing::warn!(?key, %error, retry_in = ?pause, "forwarding state not written");
                 let next = (pause * 2).min(LONGEST_PAUSE);
-                self.failed.insert(key, (Instant::now() + pause, next));
+                self.failed.insert(key, (now + pause, next));
             }
         }
     }

@@ -1,0 +1,143 @@
+//! What a snapshot of the kernel says: taken over at the start, compared with what should be later on.
+
+use std::collections::BTreeMap;
+
+use bgp_core::time::Instant;
+use bgp_core::types::{MacAddr, Vni};
+use dataplane::{BridgeRow, Observation, PortId, RemoteRow, Snapshot, plan};
+use evpn::Claim;
+use evpn::forwarding::{Desired, Key};
+use evpn::show::{MacStatus, Place};
+
+use super::{AUDIT_RETRY, Attachment, Core, Work};
+
+impl Core {
+    /// Takes over what a former life left in the kernel, and the attachments it remembered. The rows taken over.
+    pub fn adopt(&mut self, snapshot: &Snapshot, remembered: Vec<Attachment>, now: Instant) -> usize {
+        let remembered: BTreeMap<PortId, Attachment> =
+            remembered.into_iter().map(|attachment| (attachment.port.clone(), attachment)).collect();
+        for (&vni, lan) in &snapshot.lans {
+            self.names.insert(vni, lan.name.clone());
+            if snapshot.adopted {
+                self.engine.serve(vni, now);
+            }
+        }
+        self.take_ports(snapshot, now);
+        for (port, attachment) in remembered {
+            match self.ports.get(&port).map(|port| port.member) {
+                Some(member) => {
+                    let claim = Claim { mac: attachment.mac, ips: attachment.ips, sticky: false };
+                    if let Err(error) = self.engine.restore(attachment.vni, member, &claim, now) {
+                        tracing::warn!(%port, %error, "attachment not announced");
+                    }
+                }
+                // Its pod went while nobody watched.
+                None => self.work.push_back(Work::Forget(port)),
+            }
+        }
+        self.take_local_macs(snapshot, now);
+        let rows = rows_of(snapshot);
+        let count = rows.len();
+        for (key, found) in rows {
+            self.engine.adopted(key, found, now);
+        }
+        count
+    }
+
+    /// Whether a snapshot is wanted for [`Core::compare`]: after lost notifications, and now and then.
+    pub fn wants_audit(&self) -> bool {
+        self.audit_needed
+    }
+
+    /// The kernel held not still for a snapshot: too much is going on; a later round will see it.
+    pub fn audit_failed(&mut self, now: Instant) {
+        self.audit_needed = false;
+        self.next_audit = now + AUDIT_RETRY;
+    }
+
+    /// Compares everything with the kernel and marks the difference.
+    pub fn compare(&mut self, snapshot: &Snapshot, now: Instant) {
+        self.audit_needed = false;
+        if snapshot.adopted {
+            let served: Vec<Vni> = self.engine.vnis().filter(|view| view.served).map(|view| view.vni).collect();
+            for vni in served.into_iter().filter(|vni| !snapshot.lans.contains_key(vni)) {
+                self.engine.unserve(vni, now);
+            }
+            for &vni in snapshot.lans.keys() {
+                self.engine.serve(vni, now);
+            }
+        }
+        self.take_ports(snapshot, now);
+        self.take_local_macs(snapshot, now);
+        for change in plan(&self.engine.all_desired(), snapshot) {
+            self.forwarder.mark(change.key);
+        }
+    }
+
+    /// Ports of the snapshot that are not known yet join their LANs; known ones that are gone leave.
+    fn take_ports(&mut self, snapshot: &Snapshot, now: Instant) {
+        for (&vni, lan) in &snapshot.lans {
+            for (id, port) in &lan.ports {
+                if self.ports.is_unknown(id) {
+                    let (port, held) = self.ports.attached(id, vni, Some(port.mtu));
+                    self.engine.attach(vni, port.member, now);
+                    drop(held);
+                }
+            }
+        }
+        let exists = |vni: Vni, id: &PortId| snapshot.lans.get(&vni).is_some_and(|lan| lan.ports.contains_key(id));
+        let gone: Vec<PortId> =
+            self.ports.iter().filter(|(id, port)| !exists(port.vni, id)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.forget_port(&id, now);
+        }
+        let shown = |id: &PortId| snapshot.lans.values().any(|lan| lan.ports.contains_key(id));
+        for id in self.ports.still_leaving(shown) {
+            self.remove_device(id);
+        }
+    }
+
+    /// What the bridges have learned is what the engine knows: additions and removals.
+    fn take_local_macs(&mut self, snapshot: &Snapshot, now: Instant) {
+        let there = |vni: Vni, mac: MacAddr| snapshot.lans.get(&vni).is_some_and(|lan| lan.local.contains_key(&mac));
+        let lost: Vec<_> = self
+            .engine
+            .macs()
+            .filter(|view| view.state == MacStatus::Learned && !there(view.vni, view.mac))
+            .filter_map(|view| match view.place {
+                Place::Local(member) => Some((view.vni, view.mac, member)),
+                _ => None,
+            })
+            .collect();
+        for (vni, mac, member) in lost {
+            self.engine.forgotten(vni, member, mac, now);
+        }
+        for (&vni, lan) in &snapshot.lans {
+            for (&mac, local) in &lan.local {
+                if let Some(port) = self.ports.get(&local.port) {
+                    self.engine.learned(vni, port.member, mac, local.sticky, now);
+                } else {
+                    // The snapshot took the place of the notification, for which a port that is being made waits.
+                    let (port, sticky) = (local.port.clone(), local.sticky);
+                    drop(self.ports.hold(&local.port, Observation::LocalMac { vni, mac, port, sticky }));
+                }
+            }
+        }
+    }
+}
+
+/// What a snapshot holds of our own: tunnels, flood rows, remote MACs and neighbours, tunnels first in each LAN.
+fn rows_of(snapshot: &Snapshot) -> Vec<(Key, Desired)> {
+    let mut rows = Vec::new();
+    for (&vni, lan) in snapshot.lans.iter().filter(|(_, lan)| lan.tunnel) {
+        rows.push((Key::Tunnel(vni), Desired::Tunnel));
+        rows.extend(lan.flood.iter().map(|vtep| (Key::Flood(vni, *vtep), Desired::Flood)));
+        let mac = |(mac, row): (&MacAddr, &RemoteRow)| {
+            let sticky = row.bridge == Some(BridgeRow::Sticky);
+            row.vtep.map(|vtep| (Key::Mac(vni, *mac), Desired::RemoteMac { vtep, sticky }))
+        };
+        rows.extend(lan.remote.iter().filter_map(mac));
+        rows.extend(lan.neighbors.iter().map(|(ip, mac)| (Key::Neighbor(vni, *ip), Desired::Neighbor { mac: *mac })));
+    }
+    rows
+}

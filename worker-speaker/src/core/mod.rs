@@ -1,0 +1,333 @@
+//! The worker without its I/O: what it knows, what it decides, and what it wants done.
+//!
+//! ```text
+//!   attachments ────┐   claims   ┌────────┐  own routes   ┌─────────┐
+//!   observations ───┼───────────►│ Engine │──────────────►│ Routing │──► reflectors
+//!   snapshots ──────┘            │        │◄──────────────│ (a RIB) │◄── reflectors
+//!                                └───┬────┘  best routes  └─────────┘
+//!                     dirty keys     ▼
+//!                                Forwarder ──► Work ──► kernel, files
+//! ```
+//!
+//! In: what the kernel shows ([`Core::adopt`], [`Core::observe`], [`Core::compare`], [`Core::applied`]), what the container
+//! runtime asks ([`Core::begin_attach`], [`Core::attached`], [`Core::give_up`]), routes and the time. Out: [`Work`] for the
+//! owner, routes into the RIB that [`Core::settle`] is given, and the next deadline. Nothing here reads a clock or does
+//! anything to the kernel, so the daemon and the simulation of a whole fabric run the same code.
+
+mod audit;
+mod forwarder;
+mod ports;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use bgp_core::rib::{LOCAL_PEER, Rib};
+use bgp_core::time::{Duration, Instant};
+use bgp_core::types::{MacAddr, Vni};
+use dataplane::{Change, ChangeError, Observation, PortId};
+use evpn::forwarding::Key;
+use evpn::{Claim, ClaimError, Engine, Report};
+
+pub use self::forwarder::{Counters, Forwarder};
+pub use self::ports::{Port, Ports};
+
+/// How often all forwarding state is compared with the kernel's, beside what notifications tell.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
+/// How soon a comparison is tried again for which the kernel held not still.
+const AUDIT_RETRY: Duration = Duration::from_secs(1);
+
+/// An attachment as its ADD asked for it: what a restarted worker must know beyond what stands on its device.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Attachment {
+    /// Names it.
+    pub port: PortId,
+    /// The LAN.
+    pub vni: Vni,
+    /// The interface's MAC.
+    pub mac: MacAddr,
+    /// Addresses announced with it.
+    pub ips: Vec<IpAddr>,
+}
+
+/// The RIB with its sessions, as the core needs them.
+pub trait Routing {
+    /// The RIB.
+    fn rib(&mut self) -> &mut Rib;
+
+    /// Selects routes for all that changed, and hands sessions what they are ready for.
+    fn flush(&mut self);
+}
+
+/// Something that the owner is to do, in the order in which it is polled.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Work {
+    /// Carry the batch out and bring the results to [`Core::applied`]. There is no other batch until then.
+    Apply(Vec<Change>),
+    /// Remove the port from the kernel. An audit sees whether that was done.
+    Remove(PortId),
+    /// Keep the attachment for a next life.
+    Remember(Attachment),
+    /// The attachment is no more.
+    Forget(PortId),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Core {
+    engine: Engine,
+    forwarder: Forwarder,
+    ports: Ports,
+    /// Human names of LANs.
+    names: BTreeMap<Vni, String>,
+    /// The devices belong to somebody else: ports come and go without being asked for.
+    adopts: bool,
+    /// Rows found at start that no route has confirmed may go once every reflector has spoken.
+    sweep_pending: bool,
+    audit_needed: bool,
+    next_audit: Instant,
+    work: VecDeque<Work>,
+}
+
+impl Core {
+    /// A core that has not looked at its kernel yet: [`Core::adopt`] comes first. `adopts` where the devices belong to
+    /// somebody else.
+    pub fn new(engine: Engine, adopts: bool, now: Instant) -> Self {
+        Self {
+            engine,
+            forwarder: Forwarder::default(),
+            ports: Ports::default(),
+            names: BTreeMap::new(),
+            adopts,
+            sweep_pending: true,
+            audit_needed: false,
+            next_audit: now + AUDIT_INTERVAL,
+            work: VecDeque::new(),
+        }
+    }
+
+    /// The MAC-VRFs.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The rows on their way to the kernel.
+    pub fn forwarder(&self) -> &Forwarder {
+        &self.forwarder
+    }
+
+    /// The local ports.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// The human name of a LAN, where it has one.
+    pub fn name(&self, vni: Vni) -> Option<&str> {
+        self.names.get(&vni).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Rows of a former life are kept until every reflector has said what it knows.
+    pub fn awaits_sweep(&self) -> bool {
+        self.sweep_pending
+    }
+
+    // ---- time ----
+
+    /// When [`Core::handle_timeout`] is due, audits included.
+    pub fn next_deadline(&self) -> Instant {
+        let deadlines = [self.engine.next_deadline(), self.forwarder.next_deadline()];
+        deadlines.into_iter().flatten().fold(self.next_audit, Instant::min)
+    }
+
+    /// Does what is due. Early and late calls do no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.engine.handle_timeout(now);
+        if self.next_audit <= now {
+            self.next_audit = now + AUDIT_INTERVAL;
+            self.audit_needed = true;
+        }
+    }
+
+    // ---- results ----
+
+    /// Lets results flow outwards: own routes to the RIB, routes to the reflectors, best routes to the engine, forwarding
+    /// state towards the kernel. To be called after every round of inputs.
+    pub fn settle(&mut self, routing: &mut impl Routing, now: Instant) {
+        loop {
+            self.originate(routing.rib());
+            routing.flush();
+            let changes = routing.rib().drain_changes();
+            if changes.is_empty() {
+                break;
+            }
+            for change in changes {
+                let best = change.best.as_ref().filter(|best| best.peer != LOCAL_PEER);
+                self.engine.route_changed(&change.key, best.map(|best| (&best.payload, &*best.attributes)), now);
+            }
+        }
+        if self.sweep_pending && routing.rib().remote_sweep_allowed() {
+            self.sweep_pending = false;
+            self.engine.sweep(now);
+        }
+        while let Some(key) = self.engine.poll_dirty() {
+            self.forwarder.mark(key);
+        }
+        let engine = &self.engine;
+        let batch = self.forwarder.start(now, |key| engine.desired(key));
+        self.work.extend(batch.map(Work::Apply));
+    }
+
+    fn originate(&mut self, rib: &mut Rib) {
+        while let Some((membership, wanted)) = self.engine.poll_membership() {
+            if wanted {
+                rib.originate_membership(membership);
+            } else {
+                rib.withdraw_membership(&membership);
+            }
+        }
+        while let Some(origination) = self.engine.poll_origination() {
+            match origination.route {
+                Some((payload, attributes)) => {
+                    let route = bgp_core::wire::Route { key: origination.key, payload };
+                    rib.originate(route, attributes);
+                }
+                None => {
+                    rib.withdraw_local(&origination.key);
+                }
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_work(&mut self) -> Option<Work> {
+        self.work.pop_front()
+    }
+
+    /// The next thing that an operator should know.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.engine.poll_report()
+    }
+
+    /// A batch was carried out, with one result for each change.
+    pub fn applied(&mut self, changes: Vec<Change>, results: Vec<Result<(), ChangeError>>, now: Instant) {
+        let finished = self.forwarder.finished(changes, results, now);
+        for Change { key, desired } in finished.applied {
+            if let (Key::Mac(vni, mac), Some(_)) = (key, desired) {
+                self.engine.written_remote(vni, mac, now);
+            }
+        }
+        for vni in finished.tunnels_after_failure {
+            self.mark_lan(vni);
+        }
+    }
+
+    // ---- attachments ----
+
+    /// A port is going to be made; what is seen on it waits until it is. False if there is one of that name already.
+    pub fn begin_attach(&mut self, port: &PortId) -> bool {
+        self.ports.begin(port)
+    }
+
+    /// The port could not be made.
+    pub fn abandon_attach(&mut self, port: &PortId) {
+        self.ports.abandon(port);
+    }
+
+    /// The port is there, in a LAN of this human name and with an MTU in bytes: its MAC is claimed.
+    ///
+    /// # Errors
+    /// The MAC cannot be announced; the port is a member all the same.
+    pub fn attached(&mut self, attachment: Attachment, lan: String, mtu: u32, now: Instant) -> Result<(), ClaimError> {
+        let vni = attachment.vni;
+        let (port, held) = self.ports.attached(&attachment.port, vni, Some(mtu));
+        self.names.insert(vni, lan);
+        self.engine.attach(vni, port.member, now);
+        let claim = Claim { mac: attachment.mac, ips: attachment.ips.clone(), sticky: false };
+        self.engine.claim(vni, port.member, &claim, now)?;
+        for observation in held {
+            self.observe_one(observation, now);
+        }
+        self.work.push_back(Work::Remember(attachment));
+        Ok(())
+    }
+
+    /// The port is to go: its MACs and addresses are withdrawn, and it is no member again for being seen in the kernel. The
+    /// owner removes it there after the next [`Core::settle`], so that others stop sending first.
+    pub fn give_up(&mut self, port: &PortId, now: Instant) {
+        self.forget_port(port, now);
+        self.ports.leave(port.clone());
+    }
+
+    /// The port is gone, or goes: its MACs and addresses are withdrawn.
+    fn forget_port(&mut self, id: &PortId, now: Instant) {
+        if let Some(port) = self.ports.remove(id) {
+            self.engine.detach(port.vni, port.member, now);
+        }
+        self.work.push_back(Work::Forget(id.clone()));
+    }
+
+    /// Has the owner remove a port that was given up; an audit sees whether it did.
+    fn remove_device(&mut self, id: PortId) {
+        self.ports.leave(id.clone());
+        self.work.push_back(Work::Remove(id));
+    }
+
+    // ---- observations ----
+
+    /// What happened in the kernel, oldest first.
+    pub fn observe(&mut self, observations: Vec<Observation>, now: Instant) {
+        for observation in observations {
+            let port = match &observation {
+                Observation::LocalMac { port, .. }
+                | Observation::LocalMacGone { port, .. }
+                | Observation::RowTakenOver { port, .. }
+                | Observation::PortGone { port, .. } => Some(port.clone()),
+                _ => None,
+            };
+            let observation = match port {
+                Some(port) => self.ports.hold(&port, observation),
+                None => Some(observation),
+            };
+            if let Some(observation) = observation {
+                self.observe_one(observation, now);
+            }
+        }
+    }
+
+    fn observe_one(&mut self, observation: Observation, now: Instant) {
+        match observation {
+            Observation::LocalMac { vni, mac, port, sticky } => match self.ports.get(&port) {
+                Some(port) => self.engine.learned(vni, port.member, mac, sticky, now),
+                // Ports that somebody else made are known by the snapshot.
+                None => self.audit_needed |= self.adopts,
+            },
+            Observation::RowTakenOver { vni, mac, port, sticky } => match self.ports.get(&port) {
+                Some(port) => self.engine.taken_over(vni, port.member, mac, sticky, now),
+                None => self.audit_needed |= self.adopts,
+            },
+            Observation::LocalMacGone { vni, mac, port } => {
+                if let Some(port) = self.ports.get(&port) {
+                    self.engine.forgotten(vni, port.member, mac, now);
+                }
+            }
+            Observation::RowDisturbed { key } => self.forwarder.mark(key),
+            Observation::TunnelGone { vni } => self.mark_lan(vni),
+            Observation::PortGone { port, .. } => {
+                self.forget_port(&port, now);
+                if !self.adopts {
+                    self.remove_device(port);
+                }
+            }
+            Observation::LanAppeared { .. } | Observation::LanGone { .. } | Observation::Overrun => {
+                self.audit_needed = true;
+            }
+        }
+    }
+
+    /// Marks a LAN's tunnel and all its rows.
+    fn mark_lan(&mut self, vni: Vni) {
+        self.forwarder.mark(Key::Tunnel(vni));
+        for key in self.engine.all_desired().into_keys().filter(|key| key.vni() == vni) {
+            self.forwarder.mark(key);
+        }
+    }
+}
