@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`host`] | a namespace with its interfaces and processes, and the underlay that joins hosts |
 //! | [`programs`] | our own programs, built once, and packages of the system, installed when missing |
-//! | [`frr`] | FRR daemons on a host |
+//! | [`peers`] | other people's BGP daemons on hosts: FRR, GoBGP, BIRD, OpenBGPD |
 //! | [`overlay`] | workers, reflectors and devices on hosts |
 //! | [`fabric`] | reflectors and workers on one underlay, ready to use |
 //! | [`rows`] | every change of the forwarding tables, as it happens |
@@ -23,12 +23,12 @@
 pub mod bgp;
 pub mod fabric;
 pub mod frames;
-pub mod frr;
 pub mod handmade;
 pub mod host;
 pub mod http;
 pub mod inside;
 pub mod overlay;
+pub mod peers;
 pub mod ping;
 pub mod programs;
 pub mod rows;

@@ -1,17 +1,17 @@
 //! FRR's bgpd as the route reflector between two of our workers.
 
 use tests::fabric::{LAN, MACS};
-use tests::frr::{self, Frr};
 use tests::host::{Host, Underlay};
 use tests::overlay::Worker;
+use tests::peers::frr;
 use tests::wait;
 
 #[test]
 fn two_of_our_workers_meet_through_an_frr_reflector() {
     let underlay = Underlay::new(1_500);
-    let mut reflector = underlay.host("rr", &["10.0.0.1/24"]);
-    let frr = Frr::start(&mut reflector, &frr::reflector_config("10.0.0.1", "10.0.0.0/24"));
-    eprintln!("{}", frr.version(&reflector));
+    let reflector = underlay.host("rr", &["10.0.0.1/24"]);
+    let frr = frr::start(reflector, &frr::reflector_config("10.0.0.1", "10.0.0.0/24"));
+    eprintln!("{}", frr.version());
     let vteps = ["10.0.0.11", "10.0.0.12"];
     let workers =
         vteps.map(|vtep| Worker::start(underlay.host("w", &[&format!("{vtep}/24")]), vtep, &["10.0.0.1"], &[]));
@@ -20,7 +20,7 @@ fn two_of_our_workers_meet_through_an_frr_reflector() {
         worker.attach(&devices[index], LAN, MACS[index], &format!("192.168.1.{}/24", index + 1));
     }
     workers.iter().for_each(Worker::wait_established);
-    wait::until_true("both sessions at FRR", || frr.established(&reflector) == 2);
+    frr.wait_established(2);
     for (index, worker) in workers.iter().enumerate() {
         worker.wait_row(LAN, MACS[1 - index], vteps[1 - index].parse().ok());
     }
@@ -33,5 +33,5 @@ fn two_of_our_workers_meet_through_an_frr_reflector() {
     workers[1].detach(&moved);
     workers[0].wait_row(LAN, MACS[0], None);
     workers[0].detach(&devices[0]);
-    wait::until_true("FRR to forget the MAC", || !frr.vtysh(&reflector, "show bgp l2vpn evpn route").contains(MACS[0]));
+    wait::until_true("FRR to forget the MAC", || !frr.vtysh("show bgp l2vpn evpn route").contains(MACS[0]));
 }

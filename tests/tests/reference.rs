@@ -1,9 +1,9 @@
 //! The testbed itself: FRR at both ends and in the middle, so that a failure of the other suites is ours and not the
 //! testbed's.
 
-use tests::frr::{self, Frr};
 use tests::handmade;
 use tests::host::{Host, Underlay};
+use tests::peers::frr;
 use tests::ping::Flow;
 use tests::wait;
 
@@ -12,20 +12,20 @@ const MACS: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
 #[test]
 fn two_frr_workers_behind_an_frr_reflector_carry_a_lan() {
     let underlay = Underlay::new(1500);
-    let mut reflector = underlay.host("rr", &["10.0.0.1/24"]);
-    let rr = Frr::start(&mut reflector, &frr::reflector_config("10.0.0.1", "10.0.0.0/24"));
-    let mut workers = [underlay.host("w1", &["10.0.0.11/24"]), underlay.host("w2", &["10.0.0.12/24"])];
+    let rr = frr::start(underlay.host("rr", &["10.0.0.1/24"]), &frr::reflector_config("10.0.0.1", "10.0.0.0/24"));
     let devices = [Host::new("pc1"), Host::new("pc2")];
-    for (index, worker) in workers.iter_mut().enumerate() {
-        let vtep = format!("10.0.0.1{}", index + 1);
-        handmade::lan(worker, 100, &vtep);
-        handmade::plug(worker, &devices[index], 100, MACS[index], &format!("192.168.1.{}/24", index + 1));
-        Frr::start(worker, &frr::worker_config(&vtep, "10.0.0.1", 179));
-    }
-    wait::until_true("both sessions", || rr.established(&reflector) == 2);
+    let workers = [1, 2].map(|number| {
+        let vtep = format!("10.0.0.1{number}");
+        let worker = underlay.host(&format!("w{number}"), &[&format!("{vtep}/24")]);
+        handmade::lan(&worker, 100, &vtep);
+        let device = &devices[number - 1];
+        handmade::plug(&worker, device, 100, MACS[number - 1], &format!("192.168.1.{number}/24"));
+        frr::start(worker, &frr::worker_config(&vtep, "10.0.0.1", 179))
+    });
+    rr.wait_established(2);
     wait::until_true("a ping across", || devices[0].pings("192.168.1.2"));
     wait::until_true("the MAC in the far FDB", || {
-        handmade::vtep_of(&workers[0], 100, MACS[1]).as_deref() == Some("10.0.0.12")
+        handmade::vtep_of(&workers[0].host, 100, MACS[1]).as_deref() == Some("10.0.0.12")
     });
     let flow = Flow::start(&devices[1], "192.168.1.1");
     flow.wait_for_replies(20);

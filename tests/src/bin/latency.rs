@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use tests::fabric::{Fabric, Family, LAN, MACS};
-use tests::frr::{self, Frr};
 use tests::handmade;
 use tests::host::{Host, Underlay};
 use tests::overlay;
+use tests::peers::frr;
 use tests::rows::{self, RowWatch};
 use tests::wait;
 
@@ -96,23 +96,23 @@ fn megalos_rows(runs: u8) {
 
 fn frr_rows(runs: u8) {
     let underlay = Underlay::new(1_500);
-    let mut reflector = underlay.host("rr", &["10.0.0.1/24"]);
-    let rr = Frr::start(&mut reflector, &frr::reflector_config("10.0.0.1", "10.0.0.0/24"));
-    let mut workers = [underlay.host("w1", &["10.0.0.11/24"]), underlay.host("w2", &["10.0.0.12/24"])];
+    let rr = frr::start(underlay.host("rr", &["10.0.0.1/24"]), &frr::reflector_config("10.0.0.1", "10.0.0.0/24"));
     let devices = [Host::new("pc1"), Host::new("pc2")];
-    for (index, worker) in workers.iter_mut().enumerate() {
-        let vtep = format!("10.0.0.1{}", index + 1);
-        handmade::lan(worker, LAN, &vtep);
-        handmade::plug(worker, &devices[index], LAN, MACS[index], &format!("192.168.1.{}/24", index + 1));
-        Frr::start(worker, &frr::worker_config(&vtep, "10.0.0.1", 179));
-    }
-    wait::until_true("both sessions", || rr.established(&reflector) == 2);
+    let workers = [1, 2].map(|number| {
+        let vtep = format!("10.0.0.1{number}");
+        let worker = underlay.host(&format!("w{number}"), &[&format!("{vtep}/24")]);
+        handmade::lan(&worker, LAN, &vtep);
+        let device = &devices[number - 1];
+        handmade::plug(&worker, device, LAN, MACS[number - 1], &format!("192.168.1.{number}/24"));
+        frr::start(worker, &frr::worker_config(&vtep, "10.0.0.1", 179))
+    });
+    rr.wait_established(2);
     devices[0].wait_pings("192.168.1.2");
-    wait::until_true("the first row", || handmade::vtep_of(&workers[1], LAN, MACS[0]).is_some());
-    let watch = RowWatch::start(&workers[1].open());
-    let here = workers[0].open();
+    wait::until_true("the first row", || handmade::vtep_of(&workers[1].host, LAN, MACS[0]).is_some());
+    let watch = RowWatch::start(&workers[1].host.open());
+    let here = workers[0].host.open();
     let times = measure(&watch, runs, |mac| rows::add_static(&here, "to-pc1", mac));
-    print(&format!("{}, MAC on a bridge port to row", rr.version(&reflector)), times);
+    print(&format!("{}, MAC on a bridge port to row", rr.version()), times);
 }
 
 fn measure(watch: &RowWatch, runs: u8, add: impl Fn([u8; 6]) -> std::time::Instant) -> Vec<Duration> {

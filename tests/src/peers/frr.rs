@@ -1,0 +1,133 @@
+//! FRR: zebra and bgpd, and mgmtd where there is one.
+
+use super::place::Place;
+use super::{Daemon, Dialect, Program, Software, json, words};
+use crate::host::Host;
+use crate::programs;
+
+/// Where both Debian's packages keep the daemons.
+const LIBRARY: &str = "/usr/lib/frr";
+
+/// FRR of the system's own Debian: its sockets are told to be in its place, beside those of an FRR that serves the
+/// machine.
+pub(super) static DEBIAN: Frr = Frr { is_sid: false };
+/// FRR of the sid root, with its sockets where it wants them.
+pub(super) static SID: Frr = Frr { is_sid: true };
+
+#[derive(Debug)]
+pub(super) struct Frr {
+    is_sid: bool,
+}
+
+impl Frr {
+    /// Where the sockets are, as the programs see it.
+    fn sockets(&self, place: &Place) -> String {
+        place.file("frr")
+    }
+
+    fn program(&self, place: &Place, name: &'static str, mut arguments: Vec<String>) -> Program {
+        let sockets = self.sockets(place);
+        arguments.extend(words(&["--log", "stdout", "--log-level", "informational"]));
+        arguments.extend(["-i".to_owned(), format!("{sockets}/{name}.pid")]);
+        arguments.extend(["-z".to_owned(), format!("{sockets}/zserv.api")]);
+        arguments.extend(["--vty_socket".to_owned(), sockets.clone()]);
+        let ready = words(&["vtysh", "--vty_socket", &sockets, "-d", name, "-c", "show version"]);
+        let leftovers = vec![format!("frr/{name}.vty"), format!("frr/{name}.pid")];
+        Program { name, path: format!("{LIBRARY}/{name}"), arguments, ready, leftovers }
+    }
+}
+
+impl Dialect for Frr {
+    fn place(&self, host: &Host) -> Place {
+        let state = host.directory().join("frr");
+        let place = if self.is_sid {
+            Place::sid(state)
+        } else {
+            programs::require("bgpd", "frr");
+            Place::system(state)
+        };
+        let sockets = self.sockets(&place);
+        let made = place.run(host, "sh", &["-c", &format!("mkdir -p {sockets} && chown frr:frr {sockets}")]);
+        assert!(made.status.success(), "{sockets}: {}", String::from_utf8_lossy(&made.stderr));
+        place
+    }
+
+    fn config_file(&self) -> &'static str {
+        "frr.conf"
+    }
+
+    fn programs(&self, place: &Place) -> Vec<Program> {
+        let config = words(&["-f", &place.file("frr.conf")]);
+        let mut programs = vec![
+            self.program(place, "zebra", if self.is_sid { Vec::new() } else { config.clone() }),
+            self.program(place, "bgpd", config),
+        ];
+        if self.is_sid {
+            programs.insert(0, self.program(place, "mgmtd", Vec::new()));
+        }
+        programs
+    }
+
+    fn version(&self, daemon: &Daemon) -> String {
+        daemon.vtysh("show version").lines().next().unwrap_or_default().to_owned()
+    }
+
+    fn established(&self, daemon: &Daemon) -> usize {
+        let summary = json(&daemon.vtysh("show bgp l2vpn evpn summary json"));
+        let peers = summary["peers"].as_object().into_iter().flatten();
+        peers.filter(|(_, peer)| peer["state"] == "Established").count()
+    }
+}
+
+impl Daemon {
+    /// Runs a vtysh command of an FRR.
+    pub fn vtysh(&self, line: &str) -> String {
+        self.ask("vtysh", &["--vty_socket", &self.place.file("frr"), "-c", line])
+    }
+}
+
+/// Starts FRR of the system's own Debian.
+pub fn start(host: Host, config: &str) -> Daemon {
+    Daemon::start(Software::FrrDebian, host, config)
+}
+
+/// A route reflector for everybody in `prefix`, in the default AS.
+pub fn reflector_config(router_id: &str, prefix: &str) -> String {
+    format!(
+        "frr defaults datacenter
+router bgp 65000
+ bgp router-id {router_id}
+ no bgp default ipv4-unicast
+ neighbor workers peer-group
+ neighbor workers remote-as internal
+ bgp listen range {prefix} peer-group workers
+ address-family l2vpn evpn
+  neighbor workers activate
+  neighbor workers route-reflector-client
+ exit-address-family
+"
+    )
+}
+
+/// A client that announces nothing of its own.
+pub fn client_config(router_id: &str, reflector: &str, port: u16) -> String {
+    worker_config(router_id, reflector, port).replace("  advertise-all-vni\n", "")
+}
+
+/// A worker that announces every VXLAN device of its namespace, with one reflector at `reflector` and `port`.
+pub fn worker_config(router_id: &str, reflector: &str, port: u16) -> String {
+    format!(
+        "frr defaults datacenter
+router bgp 65000
+ bgp router-id {router_id}
+ no bgp default ipv4-unicast
+ neighbor {reflector} remote-as internal
+ neighbor {reflector} port {port}
+ neighbor {reflector} timers connect 1
+ address-family l2vpn evpn
+  neighbor {reflector} activate
+  advertise-all-vni
+ exit-address-family
+"
+    )
+}
