@@ -17,8 +17,11 @@ pub struct Config {
     /// Other ASes whose auto-derived route targets are of interest. Import ignores the ASN of a target; membership
     /// (RFC 4684) cannot, so one per form and AS is announced.
     pub foreign_asns: Vec<Asn>,
-    /// How long after a claim a rival route is answered by claiming once more above it.
+    /// How long after a claim its former owner's contest is answered by claiming once more above it.
     pub claim_window: Duration,
+    /// How long after a LAN's first member, or after the reflectors' end of what they know, routes of the LAN may still be
+    /// on their way: a claim made meanwhile answers whoever turns up.
+    pub learning_time: Duration,
     /// When a MAC that moves too often is taken for a duplicate.
     pub duplicates: DuplicateDetection,
     /// How long a VXLAN device outlives the last remote route of its LAN.
@@ -40,6 +43,7 @@ impl Config {
             vtep,
             foreign_asns: Vec::new(),
             claim_window: Duration::from_secs(10),
+            learning_time: Duration::from_secs(2),
             duplicates: DuplicateDetection::default(),
             tunnel_linger: Duration::from_secs(60),
             route_target_form: RouteTargetForm::Plain,

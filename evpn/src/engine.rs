@@ -104,9 +104,11 @@ impl Engine {
 
     // ---- Local MACs ----
 
-    /// A CNI ADD: the MAC moves here, with the highest known sequence + 1. If a rival of equal or newer sequence arrives
-    /// within the claim window, the MAC is claimed once more above it. A claim that has yielded is not taken back by
-    /// frames, only by another claim or the withdrawal of the last rival.
+    /// A CNI ADD: the MAC moves here, with the highest known sequence + 1. A claim made before the LAN's routes are known
+    /// ([`Self::set_informed`], [`Config::learning_time`]) is repeated above whoever turns up meanwhile. One made in knowledge of its
+    /// former owner is repeated once above that owner within the claim window, and yields to everybody else: who comes later
+    /// and higher has seen it. A claim that has yielded is not taken back by frames, only by another claim or the
+    /// withdrawal of the last rival.
     ///
     /// # Errors
     ///
@@ -258,6 +260,12 @@ impl Engine {
         for vni in stale {
             self.with_known(vni, now, MacVrf::sweep);
         }
+    }
+
+    /// Whether a reflector has said all it knows. While none has, and for [`Config::learning_time`] after that, a claim is
+    /// made without knowing who had the MAC before. Repeating it changes nothing.
+    pub fn set_informed(&mut self, informed: bool, now: Instant) {
+        self.out.informed = if informed { self.out.informed.or(Some(now)) } else { None };
     }
 
     // ---- Time ----

@@ -59,6 +59,45 @@ pub(crate) struct Learned {
     pub(crate) sticky: bool,
 }
 
+/// How a fresh claim meets rivals of equal or newer sequence: by claiming once more above them, or not.
+///
+/// A rival that has seen the claim and is above it is a newer claim, and must win; one that has not seen it is an older
+/// owner, and must lose. A sequence does not tell which it is. What tells is whether this worker knew the LAN's routes when
+/// it claimed: if so, whoever turns up later is newer, but for the former owner, whose station may speak once more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Contest {
+    /// Answers to anybody, left while the LAN's routes are not known; none for a claim made in knowledge of them.
+    blind: u8,
+    /// Whom the claim took the MAC from, if that one has not been answered yet.
+    former: Option<IpAddr>,
+    /// Until when the former owner is answered.
+    until: Instant,
+}
+
+impl Contest {
+    /// More than one, so that a blind claim outlasts an older one that answers its former owner; few, so that two blind
+    /// claims end.
+    const BLIND_ANSWERS: u8 = 3;
+
+    pub(crate) fn new(is_blind: bool, former: Option<IpAddr>, until: Instant) -> Self {
+        Self { blind: if is_blind { Self::BLIND_ANSWERS } else { 0 }, former, until }
+    }
+
+    /// Whether a rival is answered now, which counts as one answer.
+    fn answer(&mut self, rival: IpAddr, is_learning: bool, now: Instant) -> bool {
+        if is_learning && let Some(left) = self.blind.checked_sub(1) {
+            (self.blind, self.former) = (left, Some(rival));
+            return true;
+        }
+        now < self.until && self.former.take_if(|former| *former == rival).is_some()
+    }
+
+    /// A VTEP has withdrawn the MAC: if it comes back, it comes with a newer claim.
+    fn retain(&mut self, announces: impl Fn(IpAddr) -> bool) {
+        self.former = self.former.filter(|vtep| announces(*vtep));
+    }
+}
+
 /// What this node knows of a MAC by itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Local {
@@ -67,8 +106,8 @@ pub(crate) struct Local {
     /// The port took over the last row that was written as remote, so no such write says that the port lost the MAC.
     pub(crate) took_over: bool,
     pub(crate) sequence: u32,
-    /// Until when, and only once, a rival's answer to the last claim is answered.
-    pub(crate) contest_until: Option<Instant>,
+    /// Which rivals of the last claim are answered.
+    pub(crate) contest: Option<Contest>,
     /// The VTEP that a claim yielded to. While that VTEP announces the MAC, even with a lower sequence after a restart,
     /// the claim stands back; then for whoever announces it next.
     pub(crate) yielded_to: Option<IpAddr>,
@@ -173,18 +212,16 @@ impl MacState {
         }
     }
 
-    /// A route arrived while a claim is fresh: claims once more above a rival of equal or newer sequence. The new
-    /// sequence, if so.
-    pub(crate) fn defend_claim(&mut self, rival: Contender, now: Instant) -> Option<u32> {
+    /// A route arrived: a fresh claim may be made once more above a rival of equal or newer sequence. The new sequence, if
+    /// so.
+    pub(crate) fn defend_claim(&mut self, rival: Contender, is_learning: bool, now: Instant) -> Option<u32> {
         let local = self.local.as_mut()?;
-        let fresh = local.contest_until.is_some_and(|until| now < until);
         let contested = !rival.stale
             && local.sticky() == rival.sticky
             && compare_sequences(rival.sequence, local.sequence) != Ordering::Less;
-        if !(fresh && contested) || local.claims.is_empty() {
+        if !contested || local.claims.is_empty() || !local.contest.as_mut()?.answer(rival.vtep, is_learning, now) {
             return None;
         }
-        local.contest_until = None;
         local.outbid(rival.sequence);
         Some(local.sequence)
     }
@@ -196,6 +233,7 @@ impl MacState {
         let announces =
             |vtep| self.routes.iter().any(|route| route.exclusion.is_none() && route.contender.vtep == vtep);
         let next = self.routes.best().map(|candidate| candidate.contender.vtep);
+        local.contest.iter_mut().for_each(|contest| contest.retain(announces));
         local.yielded_to = local
             .yielded_to
             .filter(|_| !local.claims.is_empty())

@@ -38,6 +38,8 @@ pub(crate) struct Outputs {
     /// Memberships of the LAN being polled.
     pub(crate) memberships: VecDeque<(RtMembership, bool)>,
     pub(crate) timers: BTreeSet<(Instant, Timer)>,
+    /// Since when the reflectors have said what they know.
+    pub(crate) informed: Option<Instant>,
     reports: VecDeque<Report>,
     dropped_reports: u64,
 }

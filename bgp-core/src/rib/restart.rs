@@ -95,6 +95,13 @@ impl Rib {
         up.next().is_some_and(spoken) && up.all(spoken)
     }
 
+    /// Whether some peer that is established has said all it knows: its EVPN end-of-RIB has come.
+    pub fn is_informed(&self) -> bool {
+        self.peers.values().any(|peer| {
+            peer.up && peer.family(AddressFamily::EVPN).is_some_and(|state| state.active && state.end_of_rib)
+        })
+    }
+
     /// Whether this speaker has all it waited for after its start, so that its EVPN end-of-RIB is free to go: what
     /// readiness means for a reflector.
     pub fn is_synchronised(&self) -> bool {

@@ -10,7 +10,7 @@ use super::settle::Cause;
 use super::{MacVrf, Sighting, Standing};
 use crate::engine::{Claim, Member};
 use crate::forwarding::Key;
-use crate::mac::{HeldClaim, Learned, MacState, Owner};
+use crate::mac::{Contest, HeldClaim, Learned, MacState, Owner};
 use crate::outputs::Context;
 use crate::report::Report;
 use crate::routes::LocalRoute;
@@ -25,6 +25,10 @@ impl MacVrf {
         let neighbors = ips.iter().filter_map(|ip| self.neighbors.get(ip)?.best());
         let at_other_macs = newest_sequence(neighbors.map(|candidate| candidate.contender.sequence));
 
+        let contest = match standing {
+            Standing::Restored => None,
+            Standing::Fresh => Some((self.is_learning(cx), cx.now + cx.config.claim_window)),
+        };
         let state = self.macs.entry(mac).or_default();
         let rival = state.routes.best().map(|candidate| candidate.contender);
         let local = state.local.get_or_insert_default();
@@ -39,8 +43,8 @@ impl MacVrf {
             rival.map(|rival| rival.sequence).into_iter().chain(at_other_macs).for_each(|known| local.outbid(known));
         }
         let sequence = local.sequence;
-        if standing == Standing::Fresh {
-            local.contest_until = Some(cx.now + cx.config.claim_window);
+        if let Some((blind, until)) = contest {
+            local.contest = Some(Contest::new(blind, rival.map(|rival| rival.vtep), until));
             local.yielded_to = None;
         }
 

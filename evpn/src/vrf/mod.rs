@@ -72,6 +72,8 @@ pub(crate) struct Census {
 pub(crate) struct MacVrf {
     pub(crate) vni: Vni,
     pub(crate) served: bool,
+    /// Since when the LAN is active, while it is.
+    active_since: Option<Instant>,
     /// Attached members, each with the MACs claimed for it or learned on it.
     pub(crate) ports: BTreeMap<Member, BTreeSet<MacAddr>>,
     pub(crate) macs: BTreeMap<MacAddr, MacState>,
@@ -96,6 +98,7 @@ impl MacVrf {
         Self {
             vni,
             served: false,
+            active_since: None,
             ports: BTreeMap::new(),
             macs: BTreeMap::new(),
             multicast: BTreeMap::new(),
@@ -118,6 +121,12 @@ impl MacVrf {
     /// Whether nothing is known of the VNI.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_active() && self.macs.is_empty() && self.multicast.is_empty() && self.stale.is_empty()
+    }
+
+    /// Whether routes of the LAN that others hold may still be on their way here.
+    fn is_learning(&self, cx: &Context<'_>) -> bool {
+        let known = self.active_since.zip(cx.out.informed).map(|(active, informed)| active.max(informed));
+        known.is_none_or(|since| cx.now < since + cx.config.learning_time)
     }
 
     pub(crate) fn attach(&mut self, member: Member, cx: &mut Context<'_>) {
@@ -147,6 +156,7 @@ impl MacVrf {
         if was_active == self.is_active() {
             return;
         }
+        self.active_since = self.is_active().then_some(cx.now);
         cx.out.routes.insert(LocalRoute::Multicast(self.vni));
         cx.out.interests.insert(self.vni);
         self.refresh_tunnel(cx);

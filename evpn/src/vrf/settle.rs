@@ -73,7 +73,8 @@ impl MacVrf {
 
     fn defend(&mut self, mac: MacAddr, rival: Option<Contender>, cx: &mut Context<'_>) {
         let Some(rival) = rival else { return };
-        let sequence = self.macs.get_mut(&mac).and_then(|state| state.defend_claim(rival, cx.now));
+        let is_learning = self.is_learning(cx);
+        let sequence = self.macs.get_mut(&mac).and_then(|state| state.defend_claim(rival, is_learning, cx.now));
         if let Some(sequence) = sequence {
             cx.out.report(Report::ClaimContested { vni: self.vni, mac, vtep: rival.vtep, sequence });
         }

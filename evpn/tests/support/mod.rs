@@ -13,6 +13,7 @@
 //! flood VNI via VTEP [originator A] [pmsi A|none|pim] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
 //! withdraw mac …        withdraw flood …    with what identifies the route
 //! adopted flood VNI VTEP | mac VNI MAC VTEP | tunnel VNI | neighbor VNI IP MAC          sweep
+//! informed yes | no                         whether reflectors have said all they know; at first they have
 //! clear VNI MAC         show                deadline            given COMMAND…      without showing what comes out
 //! ```
 
@@ -60,6 +61,13 @@ fn seconds(text: &str) -> Duration {
     Duration::from_secs_f64(text.parse().expect("seconds"))
 }
 
+/// An engine whose reflectors have said all they know.
+fn informed(config: Config) -> Engine {
+    let mut engine = Engine::new(config);
+    engine.set_informed(true, Instant::ZERO);
+    engine
+}
+
 fn long(text: &str) -> String {
     match text.strip_prefix('m') {
         Some(digit) => format!("02:00:00:00:00:0{digit}"),
@@ -82,7 +90,7 @@ impl Rig {
     /// The worker 10.0.0.5 in AS 65000.
     pub fn new() -> Self {
         let vtep: IpAddr = "10.0.0.5".parse().unwrap();
-        Self { engine: Engine::new(config(vtep)), now: Instant::ZERO }
+        Self { engine: informed(config(vtep)), now: Instant::ZERO }
     }
 
     /// Runs one command line; what came out of it, a line each, indented.
@@ -131,6 +139,7 @@ impl Rig {
                 self.engine.adopted(key, found, now);
             }
             "sweep" => self.engine.sweep(now),
+            "informed" => self.engine.set_informed(words.next() == Some("yes"), now),
             "show" => self.show(&mut out),
             "deadline" => {
                 let deadline = self.engine.next_deadline();
@@ -183,7 +192,7 @@ impl Rig {
                 other => panic!("unexpected {other:?}"),
             }
         }
-        self.engine = Engine::new(config);
+        self.engine = informed(config);
     }
 
     fn show(&self, out: &mut String) {

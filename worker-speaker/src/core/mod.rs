@@ -164,6 +164,7 @@ impl Core {
                 self.engine.route_changed(&change.key, best.map(|best| (&best.payload, &*best.attributes)), now);
             }
         }
+        self.engine.set_informed(routing.rib().is_informed(), now);
         if self.sweep_pending && routing.rib().remote_sweep_allowed() {
             self.sweep_pending = false;
             self.engine.sweep(now);
