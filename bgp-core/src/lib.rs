@@ -12,6 +12,7 @@
 
 pub mod mobility;
 pub mod rib;
+pub mod rule;
 pub mod session;
 pub mod time;
 pub mod types;

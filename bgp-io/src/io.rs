@@ -18,6 +18,7 @@ use crate::api::{Event, Incoming, IoError, PeerSpec, SessionId};
 use crate::clock::Clock;
 use crate::connection::LINGER;
 use crate::dial::check_key;
+use crate::ledger::Ledger;
 use crate::listener::{self, Admission};
 use crate::mailbox::{Leave, Mailbox};
 use crate::sockopt;
@@ -33,6 +34,7 @@ pub struct Io {
     peers: HashMap<PeerId, PeerEntry>,
     sessions: Arc<AtomicU64>,
     clock: Clock,
+    ledger: Ledger,
     runtime: Handle,
 }
 
@@ -52,7 +54,8 @@ impl Io {
     /// If a socket cannot be had.
     pub async fn start(listen: &[SocketAddr], capacity: usize) -> Result<(Self, mpsc::Receiver<Event>), IoError> {
         let (events, receiver) = mpsc::channel(capacity.max(1));
-        let admission = Arc::new(Admission::default());
+        let ledger = Ledger::default();
+        let admission = Arc::new(Admission::new(ledger.clone()));
         // All or none: nobody is let in while a later address may still fail.
         let sockets = listen.iter().map(|address| listener::listen(*address)).collect::<Result<Vec<_>, _>>()?;
         let spawn = |socket| {
@@ -69,6 +72,7 @@ impl Io {
             peers: HashMap::new(),
             sessions: Arc::new(AtomicU64::new(1)),
             clock: Clock::new(),
+            ledger,
             runtime: Handle::current(),
         };
         Ok((io, receiver))
@@ -189,6 +193,11 @@ impl Io {
         self.peers.get(&peer).map(|entry| entry.mailbox.published())
     }
 
+    /// Where refusals are noted.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Connections refused because their address is neither a peer's nor accepted.
     pub fn refused_connections(&self) -> u64 {
         self.admission.refused()
@@ -225,6 +234,7 @@ impl Io {
             events: self.events.clone(),
             sessions: Arc::clone(&self.sessions),
             clock: self.clock,
+            ledger: self.ledger.clone(),
         };
         let task = self.runtime.spawn(async move { PeerTask::new(setup).run().await });
         PeerEntry { spec, mailbox, task }

@@ -22,9 +22,11 @@ mod clock;
 mod connection;
 mod dial;
 mod io;
+mod ledger;
 mod listener;
 mod mailbox;
 mod outbox;
+pub mod rules;
 mod sockopt;
 mod speaker;
 mod task;
@@ -32,4 +34,5 @@ mod writer;
 
 pub use api::{Event, Incoming, IoError, PeerSpec, SessionId};
 pub use io::Io;
-pub use speaker::{Neighbor, PeerStatus, Speaker, SpeakerCounters};
+pub use ledger::{Count, Evidence, Ledger, Who};
+pub use speaker::{Neighbor, PeerStatus, Speaker};

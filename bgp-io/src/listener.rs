@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bgp_core::rule::{Action, Rule};
 use bgp_core::types::PeerId;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,8 +16,9 @@ use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
 use crate::api::{Event, Incoming, IoError};
+use crate::ledger::{Evidence, Ledger, Who};
 use crate::mailbox::{Accepted, Mailbox};
-use crate::sockopt;
+use crate::{rules, sockopt};
 
 /// Connections that wait for the listener's task.
 const BACKLOG: i32 = 4096;
@@ -24,10 +26,11 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who may come in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Admission {
     table: Mutex<AdmissionTable>,
     refused: AtomicU64,
+    ledger: Ledger,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +47,10 @@ enum Destination {
 }
 
 impl Admission {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Self { table: Mutex::default(), refused: AtomicU64::new(0), ledger }
+    }
+
     fn table(&self) -> MutexGuard<'_, AdmissionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,8 +77,9 @@ impl Admission {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn refuse(&self) {
+    fn refuse(&self, from: SocketAddr, rule: Rule) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+        self.ledger.note(Who::Stranger(from), rule, Action::Close, 1, Evidence::default);
     }
 
     fn destination(&self, address: IpAddr) -> Destination {
@@ -92,15 +100,21 @@ impl Admission {
         let full_ttl = sockopt::came_with_full_ttl(&stream).unwrap_or(false);
         let accepted = Accepted { stream, full_ttl };
         match self.destination(from.ip()) {
-            Destination::Peer(mailbox) => mailbox.leave_connection(accepted),
-            Destination::Owner { gtsm } => {
-                let far = gtsm && !full_ttl;
-                // An owner that has no time for events has none for strangers.
-                if far || events.try_send(Event::Incoming(Incoming { from, accepted })).is_err() {
-                    self.refuse();
+            Destination::Peer(mailbox) => {
+                if mailbox.leave_connection(accepted) {
+                    let who = Who::Peer(from.ip());
+                    self.ledger.note(who, rules::CONNECTION_SUPERSEDED, Action::Close, 1, Evidence::default);
                 }
             }
-            Destination::Nowhere => self.refuse(),
+            Destination::Owner { gtsm } => {
+                if gtsm && !full_ttl {
+                    self.refuse(from, rules::TTL);
+                } else if events.try_send(Event::Incoming(Incoming { from, accepted })).is_err() {
+                    // An owner that has no time for events has none for strangers.
+                    self.refuse(from, rules::ACCEPT_BUSY);
+                }
+            }
+            Destination::Nowhere => self.refuse(from, rules::SOURCE_UNKNOWN),
         }
     }
 }

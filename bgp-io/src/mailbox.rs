@@ -88,15 +88,15 @@ impl Mailbox {
         self.ring();
     }
 
-    /// Hands over a connection; the oldest of too many is closed.
-    pub(crate) fn leave_connection(&self, accepted: Accepted) {
+    /// Hands over a connection; the oldest of too many is closed, and true returned then.
+    pub(crate) fn leave_connection(&self, accepted: Accepted) -> bool {
         let dropped = {
             let mut slots = self.slots();
             slots.mail.incoming.push_back(accepted);
             if slots.mail.incoming.len() > MAX_INCOMING { slots.mail.incoming.pop_front() } else { None }
         };
-        drop(dropped);
         self.ring();
+        dropped.is_some()
     }
 
     /// Hands over a batch; false if it cannot be taken.

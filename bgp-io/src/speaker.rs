@@ -7,15 +7,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bgp_core::rib::rules as rib_rules;
 use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
+use bgp_core::rule::{Action, Rule};
 use bgp_core::session::{DownReason, Negotiated, State, StopReason};
 use bgp_core::time::Instant;
 use bgp_core::types::PeerId;
-use bgp_core::wire::Update;
-use bgp_core::wire::message::Treatment;
+use bgp_core::wire::{EncodeContext, MaxMessage, Update};
+use bytes::BytesMut;
 
 use crate::api::{Event, Incoming, IoError, PeerSpec, SessionId};
 use crate::io::Io;
+use crate::ledger::{Evidence, Ledger, Who, list_routes};
+use crate::rules;
 
 /// Octets handed to a writer at a time: several full socket writes, little enough that newer state soon follows.
 const BATCH_OCTETS: usize = 256 << 10;
@@ -84,23 +88,6 @@ pub struct PeerStatus<'a> {
     pub last_error: Option<&'a str>,
 }
 
-/// What was wrong with UPDATEs and still did not end a session (RFC 7606), and other totals.
-#[derive(Clone, Debug, Default)]
-pub struct SpeakerCounters {
-    /// Findings by treatment and reason.
-    pub findings: BTreeMap<(Treatment, &'static str), u64>,
-    /// UPDATEs received.
-    pub updates: u64,
-    /// Routes refused because of a loop.
-    pub looped_routes: u64,
-    /// Routes refused because of their next hop.
-    pub bad_next_hops: u64,
-    /// Sessions ended because of a limit.
-    pub limits_exceeded: u64,
-    /// Sessions that came up with the router id of another.
-    pub duplicate_router_ids: u64,
-}
-
 /// Sessions and the RIB that they feed.
 #[derive(Debug)]
 pub struct Speaker {
@@ -110,7 +97,7 @@ pub struct Speaker {
     origin: std::time::Instant,
     peers: Vec<Option<Peer>>,
     by_address: BTreeMap<IpAddr, PeerId>,
-    counters: SpeakerCounters,
+    ledger: Ledger,
 }
 
 impl Speaker {
@@ -118,11 +105,11 @@ impl Speaker {
     pub fn new(config: RibConfig, io: Io) -> Self {
         Self {
             rib: Rib::new(config, Instant::ZERO),
+            ledger: io.ledger().clone(),
             io,
             origin: std::time::Instant::now(),
             peers: Vec::new(),
             by_address: BTreeMap::new(),
-            counters: SpeakerCounters::default(),
         }
     }
 
@@ -141,9 +128,9 @@ impl Speaker {
         &mut self.io
     }
 
-    /// What was counted so far.
-    pub fn counters(&self) -> &SpeakerCounters {
-        &self.counters
+    /// Where refusals are noted.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The peer with this address.
@@ -174,6 +161,7 @@ impl Speaker {
     }
 
     fn insert(&mut self, id: PeerId, neighbor: Neighbor) {
+        self.ledger.remember(neighbor.spec.address.ip());
         let peer = Peer { neighbor, state: State::Idle, session: None, established: 0, updates: 0, last_error: None };
         let index = id.0 as usize;
         match self.peers.get_mut(index) {
@@ -192,6 +180,7 @@ impl Speaker {
             self.by_address.remove(&peer.neighbor.spec.address.ip());
             self.io.remove_peer(id);
             self.rib.peer_removed(id);
+            self.ledger.forget(peer.neighbor.spec.address.ip());
         }
     }
 
@@ -277,8 +266,11 @@ impl Speaker {
         });
         if let Some(twin) = twin {
             let (twin, router_id) = (twin.neighbor.spec.address.ip(), negotiated.remote_router_id);
-            self.counters.duplicate_router_ids += 1;
-            tracing::warn!(%router_id, %twin, peer = id.0, "two peers have one router id: give one of them another");
+            let Some(peer) = self.slot(id) else { return };
+            let who = Who::Peer(peer.neighbor.spec.address.ip());
+            let detail = format!("{router_id}, the router id of {twin}; give one of them another");
+            let evidence = || Evidence { detail, ..Evidence::default() };
+            self.ledger.note(who, rules::ROUTER_ID_SHARED, Action::Note, 1, evidence);
         }
     }
 
@@ -288,38 +280,34 @@ impl Speaker {
             if !self.is_current(id, session) {
                 return;
             }
-            self.counters.updates += 1;
-            for finding in &update.findings {
-                *self.counters.findings.entry((finding.treatment, finding.reason)).or_default() += 1;
-            }
-            if let Some(peer) = self.slot(id) {
-                peer.updates += 1;
-                if let Some(worst) = update.findings.iter().max_by_key(|finding| finding.treatment) {
-                    tracing::debug!(
-                        peer = %peer.neighbor.spec.address.ip(),
-                        reason = worst.reason,
-                        treatment = ?worst.treatment,
-                        "malformed UPDATE contained"
-                    );
-                }
+            let Some(peer) = self.slot(id) else { return };
+            peer.updates += 1;
+            let who = Who::Peer(peer.neighbor.spec.address.ip());
+            if let Some(rule) = self.rib.objection(&update) {
+                let routes = update.reach.as_ref().map_or(0, |reach| reach.routes.len() as u64);
+                self.ledger.note(who, rule, Action::WithdrawRoute, routes, || evidence(&update));
             }
             let outcome = self.rib.update(id, update, now);
-            self.counters.looped_routes += outcome.looped as u64;
-            self.counters.bad_next_hops += outcome.bad_next_hop as u64;
+            let unknown = outcome.unknown_withdrawals as u64;
+            self.ledger.note(who, rib_rules::WITHDRAWAL_UNKNOWN, Action::Ignore, unknown, Evidence::default);
+            let ignored = outcome.ignored as u64;
+            self.ledger.note(who, rib_rules::ROUTES_UNEXPECTED, Action::Ignore, ignored, Evidence::default);
             if let Some(limit) = outcome.exceeded {
-                self.counters.limits_exceeded += 1;
                 let reason = match limit {
                     LimitExceeded::Prefixes { .. } => StopReason::MaxPrefixes,
                     LimitExceeded::AttributeOctets { .. } => StopReason::OutOfResources,
                 };
-                self.end(id, reason, limit.to_string());
+                self.end(id, reason, limit.rule(), limit.to_string());
             }
         }
     }
 
-    fn end(&mut self, id: PeerId, reason: StopReason, why: String) {
+    /// Ends a session for a rule that the table knows.
+    fn end(&mut self, id: PeerId, reason: StopReason, rule: Rule, why: String) {
+        let ledger = self.ledger.clone();
         if let Some(peer) = self.slot(id) {
-            tracing::warn!(peer = %peer.neighbor.spec.address.ip(), %why, "ending the session");
+            let who = Who::Peer(peer.neighbor.spec.address.ip());
+            ledger.note(who, rule, Action::Reset, 1, || Evidence { detail: why.clone(), ..Evidence::default() });
             peer.last_error = Some(why);
             if let Some(session) = &mut peer.session {
                 session.ending = true;
@@ -360,13 +348,15 @@ impl Speaker {
 
     /// When [`Speaker::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<std::time::Instant> {
-        self.rib.next_deadline().map(|deadline| self.clock(deadline))
+        let rib = self.rib.next_deadline().map(|deadline| self.clock(deadline));
+        rib.into_iter().chain(self.ledger.next_summary()).min()
     }
 
     /// Applies what has become due.
     pub fn handle_timeout(&mut self) {
         let now = self.now();
         self.rib.handle_timeout(now);
+        self.ledger.sum_up(std::time::Instant::now());
         let dynamic: Vec<PeerId> =
             self.peers().filter(|peer| peer.neighbor.dynamic && peer.session.is_none()).map(|peer| peer.id).collect();
         for id in dynamic {
@@ -378,7 +368,7 @@ impl Speaker {
     pub fn flush(&mut self) {
         self.rib.flush();
         for id in self.rib.drain_laggards() {
-            self.end(id, StopReason::OutOfResources, "the peer reads too slowly".into());
+            self.end(id, StopReason::OutOfResources, rules::SLOW_PEER, "the peer reads too slowly".into());
         }
         for id in self.rib.drain_ready() {
             self.transmit(id);
@@ -402,4 +392,12 @@ impl Speaker {
     pub async fn shutdown(self, reason: StopReason) {
         self.io.shutdown(reason).await;
     }
+}
+
+/// What the log shows of an UPDATE that has been read: it is written again, since its octets are gone.
+fn evidence(update: &Update) -> Evidence {
+    let mut message = BytesMut::new();
+    let context = EncodeContext { max_message: MaxMessage::Extended, ..EncodeContext::default() };
+    update.encode(&context, &mut message);
+    Evidence { message: message.freeze(), routes: list_routes(update), ..Evidence::default() }
 }

@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bgp_core::session::{ConnectionId, Direction, Output, Peer, SendQueue, State, StopReason};
+use bgp_core::rule::Action;
+use bgp_core::session::{ConnectionId, Direction, Output, Peer, Refusal, SendQueue, State, StopReason};
 use bgp_core::time::Instant;
 use bgp_core::types::{AddressFamily, PeerId};
+use bgp_core::wire::MessageKind;
 use bgp_core::wire::message::{RefreshKind, RouteRefresh, Update};
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -30,12 +32,15 @@ use crate::api::{Event, PeerSpec, SessionId};
 use crate::clock::Clock;
 use crate::connection::{Connection, Read};
 use crate::dial::{dial, no_answer};
+use crate::ledger::{Evidence, Ledger, Who, list_routes};
 use crate::mailbox::{Accepted, Leave, Mail, Mailbox};
 use crate::outbox::Outbox;
-use crate::sockopt;
+use crate::{rules, sockopt};
 
 /// Closed connections that may still be sending their last words; older ones are cut off.
 const MAX_LINGERING: usize = 4;
+/// Where a message says its type (RFC 4271 section 4.1).
+const TYPE_OFFSET: usize = 18;
 
 type Dial = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
 
@@ -49,6 +54,7 @@ pub(crate) struct TaskSetup {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) sessions: Arc<AtomicU64>,
     pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
 }
 
 /// Why the task woke up.
@@ -65,6 +71,7 @@ pub(crate) struct PeerTask {
     spec: PeerSpec,
     peer: Peer,
     clock: Clock,
+    ledger: Ledger,
     mailbox: Arc<Mailbox>,
     bell: mpsc::Receiver<()>,
     outbox: Outbox,
@@ -87,7 +94,7 @@ pub(crate) struct PeerTask {
 
 impl PeerTask {
     pub(crate) fn new(setup: TaskSetup) -> Self {
-        let TaskSetup { id, spec, mailbox, bell, events, sessions, clock } = setup;
+        let TaskSetup { id, spec, mailbox, bell, events, sessions, clock, ledger } = setup;
         let mut peer = Peer::new(spec.session.clone());
         peer.set_restarting(spec.restarting);
         Self {
@@ -95,6 +102,7 @@ impl PeerTask {
             peer,
             spec,
             clock,
+            ledger,
             mailbox,
             bell,
             outbox: Outbox::new(events),
@@ -295,7 +303,13 @@ impl PeerTask {
         let Accepted { stream, full_ttl } = accepted;
         match self.check_incoming(&stream, full_ttl) {
             Ok(()) => self.add_connection(stream, Direction::Incoming),
-            Err(error) => self.error = Some(format!("refused a connection from {}: {error}", self.spec.address.ip())),
+            Err(error) => {
+                let address = self.spec.address.ip();
+                if self.spec.gtsm && !full_ttl {
+                    self.ledger.note(Who::Peer(address), rules::TTL, Action::Close, 1, Evidence::default);
+                }
+                self.error = Some(format!("refused a connection from {address}: {error}"));
+            }
         }
     }
 
@@ -342,7 +356,10 @@ impl PeerTask {
                     }
                 }
                 Output::Close(id) => self.close(id),
-                Output::Update(update) => self.updates.push(*update),
+                Output::Update(update) => {
+                    self.note_refusals(Some(&update));
+                    self.updates.push(*update);
+                }
                 Output::RouteRefresh(refresh) => self.pass_refresh(refresh),
                 Output::Established(connection, negotiated) => {
                     let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
@@ -363,9 +380,23 @@ impl PeerTask {
                 Output::StateChanged { .. } => {}
             }
         }
+        self.note_refusals(None);
         self.flush_updates();
         self.requested.clear();
         self.report_state();
+    }
+
+    /// Enters what the session refused into the ledger; what is found in an UPDATE is polled before that.
+    fn note_refusals(&mut self, update: Option<&Update>) {
+        let who = Who::Peer(self.spec.address.ip());
+        while let Some(refusal) = self.peer.poll_refusal() {
+            let Refusal { rule, action, attribute, count, message, detail } = refusal;
+            let is_update = message.get(TYPE_OFFSET) == Some(&(MessageKind::Update as u8));
+            let update = update.filter(|_| is_update);
+            let evidence =
+                || Evidence { routes: update.map(list_routes).unwrap_or_default(), message, attribute, detail };
+            self.ledger.note(who, rule, action, count.into(), evidence);
+        }
     }
 
     fn close(&mut self, id: ConnectionId) {

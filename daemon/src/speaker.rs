@@ -8,7 +8,7 @@ use bgp_core::session::{PeerConfig, RestartConfig};
 use bgp_core::time::Duration;
 use bgp_core::types::{Asn, Label, RouterId};
 use bgp_core::wire::{self, Evpn, EvpnPayload};
-use bgp_io::{Neighbor, PeerSpec, Speaker};
+use bgp_io::{Count, Neighbor, PeerSpec, Speaker};
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::config::{EvpnErrors, PeerSettings, Role};
@@ -195,9 +195,7 @@ pub struct SpeakerMetrics {
     peer_updates: IntGaugeVec,
     peer_established: IntGaugeVec,
     findings: IntCounterVec,
-    limits_exceeded: IntGauge,
-    duplicate_router_ids: IntGauge,
-    looped_routes: IntGauge,
+    suppressed: IntGauge,
     refused_connections: IntGauge,
     destinations: IntGauge,
     paths: IntGauge,
@@ -220,8 +218,8 @@ impl SpeakerMetrics {
             Ok::<_, prometheus::Error>(vector)
         };
         let findings = IntCounterVec::new(
-            Opts::new("megalos_bgp_findings_total", "Malformed parts of UPDATEs that were contained (RFC 7606)"),
-            &["treatment", "reason"],
+            Opts::new("megalos_bgp_findings_total", "Inputs that broke a rule; docs/findings.md explains the rules"),
+            &["peer", "rule", "action"],
         )?;
         registry.register(Box::new(findings.clone()))?;
         Ok(Self {
@@ -235,12 +233,10 @@ impl SpeakerMetrics {
             )?,
             peer_updates: vector("megalos_bgp_peer_updates_received", "UPDATEs received", &["peer"])?,
             peer_established: vector("megalos_bgp_peer_established_count", "Sessions that came up", &["peer"])?,
-            limits_exceeded: gauge("megalos_bgp_limits_exceeded", "Sessions ended because of a limit")?,
-            duplicate_router_ids: gauge(
-                "megalos_bgp_duplicate_router_ids",
-                "Sessions that came up with the router id of another",
+            suppressed: gauge(
+                "megalos_bgp_findings_suppressed",
+                "Findings that were counted and not logged one by one",
             )?,
-            looped_routes: gauge("megalos_bgp_looped_routes", "Routes refused because of a loop")?,
             refused_connections: gauge("megalos_bgp_refused_connections", "Connections of strangers closed")?,
             destinations: gauge("megalos_rib_destinations", "EVPN destinations with a route")?,
             paths: gauge("megalos_rib_paths", "EVPN paths")?,
@@ -273,13 +269,10 @@ impl SpeakerMetrics {
             }
         }
         self.findings.reset();
-        for ((treatment, reason), count) in &speaker.counters().findings {
-            self.findings.with_label_values(&[&format!("{treatment:?}"), *reason]).inc_by(*count);
+        for Count { peer, rule, action, count } in speaker.ledger().counts() {
+            self.findings.with_label_values(&[peer.as_str(), rule.code(), action.name()]).inc_by(count);
         }
-        let counters = speaker.counters();
-        self.limits_exceeded.set(signed(counters.limits_exceeded));
-        self.duplicate_router_ids.set(signed(counters.duplicate_router_ids));
-        self.looped_routes.set(signed(counters.looped_routes));
+        self.suppressed.set(signed(speaker.ledger().suppressed()));
         let stats = speaker.rib.stats();
         self.destinations.set(signed(stats.destinations as u64));
         self.paths.set(signed(stats.paths as u64));

@@ -114,7 +114,8 @@ fn unknown_route_types_are_skipped_and_counted_or_reflected_as_they_are() {
             update_with(&mut receiver, &strange);
         } else {
             update_with(&mut receiver, &[2, 0, 0, 0, 0, 1]);
-            let finding = "megalos_bgp_findings_total{reason=\"evpn-route-type\",treatment=\"SkipRoute\"} 1";
+            let finding =
+                "megalos_bgp_findings_total{action=\"skip-route\",peer=\"10.0.0.50\",rule=\"evpn-route-type\"} 1";
             wait::until("the finding to be counted", || match http::get(&reflector.host, HTTP, "/metrics") {
                 (200, text) if text.contains(finding) => Ok(()),
                 (status, text) => Err(format!("{status}: {text}")),

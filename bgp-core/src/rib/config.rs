@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::rules;
+use crate::rule::Rule;
 use crate::time::Duration;
 use crate::types::{AddressFamily, Asn, PeerId, RouterId};
 
@@ -112,4 +114,14 @@ pub enum LimitExceeded {
         /// The limit that was met.
         limit: usize,
     },
+}
+
+impl LimitExceeded {
+    /// The rule for counters and logs.
+    pub const fn rule(self) -> Rule {
+        match self {
+            Self::Prefixes { .. } => rules::MAX_ROUTES,
+            Self::AttributeOctets { .. } => rules::MAX_ATTRIBUTE_OCTETS,
+        }
+    }
 }

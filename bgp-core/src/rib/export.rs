@@ -17,6 +17,8 @@ use super::attribute_store::AttributeSet;
 use super::config::RibConfig;
 use super::decision::DEFAULT_LOCAL_PREF;
 use super::peer::PeerClass;
+use super::rules;
+use crate::rule::Rule;
 use crate::types::Asn;
 use crate::wire::PathAttributes;
 use crate::wire::attributes::AsSegment;
@@ -96,26 +98,24 @@ impl ExportPolicy {
     }
 }
 
-/// Why a route of a peer is not used although it is well-formed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
-    /// Own AS, ORIGINATOR_ID or cluster id (RFC 4271 section 9.1.2, RFC 4456 section 8).
-    Loop,
-    /// Nobody can be reached there (RFC 4271 section 6.3).
-    NextHop,
-}
-
 /// Whether a speaker with this configuration may use what a peer announced.
+///
+/// # Errors
+///
+/// The rule that keeps it from doing so.
 pub fn admit(
     config: &RibConfig,
     attributes: &PathAttributes,
     next_hop_is_usable: fn(std::net::IpAddr) -> bool,
-) -> Result<(), Refusal> {
-    let own_as = attributes.as_path.iter().any(|asn| asn == config.local_asn);
-    let own_id = attributes.originator_id == Some(config.router_id);
-    let own_cluster = config.cluster_id().is_some_and(|cluster| attributes.cluster_list.contains(&cluster));
-    if own_as || own_id || own_cluster {
-        return Err(Refusal::Loop);
+) -> Result<(), Rule> {
+    if attributes.as_path.iter().any(|asn| asn == config.local_asn) {
+        return Err(rules::AS_PATH_LOOP);
     }
-    if next_hop_is_usable(attributes.next_hop) { Ok(()) } else { Err(Refusal::NextHop) }
+    if attributes.originator_id == Some(config.router_id) {
+        return Err(rules::ORIGINATOR_LOOP);
+    }
+    if config.cluster_id().is_some_and(|cluster| attributes.cluster_list.contains(&cluster)) {
+        return Err(rules::CLUSTER_LOOP);
+    }
+    if next_hop_is_usable(attributes.next_hop) { Ok(()) } else { Err(rules::NEXT_HOP_INVALID) }
 }

@@ -1,6 +1,7 @@
 //! What peers do to the RIB: sessions up and down, UPDATEs, refreshes.
 
 use super::attribute_store::Source;
+use super::export::admit;
 use super::family::Family;
 use super::peer::PeerInfo;
 use super::plane::{Input, Plane};
@@ -8,10 +9,11 @@ use super::rt_constrain::{Filter, Interest, MembershipChange};
 use super::update_group::GroupKey;
 use super::view::UpdateOutcome;
 use super::{PeerLimits, Rib};
+use crate::rule::Rule;
 use crate::time::{Duration, Instant};
 use crate::types::{AddressFamily, PeerId};
 use crate::wire::message::{Reach, RefreshKind, Routes, Unreach};
-use crate::wire::{EncodeContext, MaxMessage, RouteRefresh, RtConstrain, RtMembership, Update};
+use crate::wire::{EncodeContext, Evpn, MaxMessage, RouteRefresh, RtConstrain, RtMembership, Update};
 
 /// The families of a RIB, in the order of [`Peer::families`].
 pub const FAMILIES: [AddressFamily; 2] = [AddressFamily::EVPN, AddressFamily::RT_CONSTRAIN];
@@ -159,6 +161,16 @@ impl Rib {
             self.memberships.table.withdraw_all(peer, &mut self.memberships.store);
             self.evpn.replace_interest(peer, Interest::default());
         }
+    }
+
+    /// Why the routes that an UPDATE announces will be refused for what their attributes say, if they will.
+    pub fn objection(&self, update: &Update) -> Option<Rule> {
+        let Reach { attributes, routes } = update.reach.as_ref()?;
+        let usable = match routes {
+            Routes::Evpn(_) => Evpn::accepts_next_hop,
+            Routes::RtConstrain(_) => RtConstrain::accepts_next_hop,
+        };
+        admit(&self.config, attributes, usable).err()
     }
 
     /// Applies an UPDATE of an established peer, end-of-RIB markers included.

@@ -35,6 +35,7 @@ mod peer;
 mod plane;
 mod restart;
 mod rt_constrain;
+pub mod rules;
 mod selection;
 mod show;
 mod table;

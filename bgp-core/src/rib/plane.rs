@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use super::attribute_store::{AttributeStore, Source};
 use super::bits::BitSet;
 use super::config::{LimitExceeded, PeerLimits, RibConfig};
-use super::export::{ExportPolicy, Refusal, admit};
+use super::export::{ExportPolicy, admit};
 use super::family::Family;
 use super::member::Member;
 use super::rt_constrain::{Filter, Interest, MembershipChange};
@@ -108,11 +108,9 @@ impl<F: Family> Plane<F> {
         mut changed: impl FnMut(&F::Key, bool),
     ) {
         let peer = input.source.peer;
-        if let Err(refusal) = admit(input.config, &attributes, F::accepts_next_hop) {
-            match refusal {
-                Refusal::Loop => outcome.looped += routes.len(),
-                Refusal::NextHop => outcome.bad_next_hop += routes.len(),
-            }
+        if let Err(rule) = admit(input.config, &attributes, F::accepts_next_hop) {
+            outcome.refused += routes.len();
+            outcome.rule = Some(rule);
             for route in routes {
                 if self.table.withdraw(peer, &route.key, &mut self.store) {
                     outcome.withdrawn += 1;

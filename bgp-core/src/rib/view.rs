@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::config::LimitExceeded;
 use super::decision::Reason;
 use super::peer::PeerInfo;
+use crate::rule::Rule;
 use crate::types::{AddressFamily, PeerId};
 use crate::wire::{EvpnKey, EvpnPayload, Nlri, PathAttributes};
 
@@ -15,10 +16,11 @@ pub struct UpdateOutcome {
     pub accepted: usize,
     /// Routes withdrawn that were held, implicit removals of refused routes included.
     pub withdrawn: usize,
-    /// Routes refused because of a loop: own AS, ORIGINATOR_ID or cluster id (RFC 4271 9.1.2, RFC 4456 section 8).
-    pub looped: usize,
-    /// Routes refused because their next hop can be nobody's (RFC 4271 section 6.3).
-    pub bad_next_hop: usize,
+    /// Routes refused for what their attributes say: a loop (RFC 4271 section 9.1.2, RFC 4456 section 8), or a next hop that
+    /// can be nobody's (RFC 4271 section 6.3).
+    pub refused: usize,
+    /// The rule that they broke.
+    pub rule: Option<Rule>,
     /// Withdrawals of routes that were not held.
     pub unknown_withdrawals: usize,
     /// Routes of a family that was not negotiated, or from a peer that is not up: ignored.

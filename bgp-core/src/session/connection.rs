@@ -1,12 +1,15 @@
 //! One TCP connection of a peer: its input, its state from OpenSent on, its timers.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
+use super::refusal::{self, Refusal};
 use super::statistics::Statistics;
 use super::{ConnectionId, Direction, Negotiated, PeerConfig, SendQueue, State};
 use crate::time::{Duration, Instant};
 use crate::types::AddressFamily;
-use crate::wire::{DecodeContext, Frame, MaxMessage, Message, MessageKind, Notification, NotificationCode, frame};
+use crate::wire::{
+    DecodeContext, Fault, Frame, MaxMessage, Message, MessageKind, Notification, NotificationCode, frame,
+};
 
 /// Octets that the peer must take within one send-hold time, or everything that is queued: a reader of single octets is
 /// a dead one.
@@ -18,12 +21,12 @@ const KEPT_INPUT_OCTETS: usize = 8_192;
 /// What the input of a connection holds next.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// A message.
-    Message(Message),
-    /// Something that ends the session with this NOTIFICATION.
-    Bad(Notification),
-    /// The end: everything before it has been delivered.
-    Closed,
+    /// A message, and as it came.
+    Message(Message, Frame),
+    /// Something that ends the session, and the octets of it.
+    Bad(Fault, Bytes),
+    /// The end: everything before it has been delivered. What remains is no whole message.
+    Closed(Bytes),
 }
 
 /// One connection.
@@ -94,25 +97,32 @@ impl Connection {
             if self.input.capacity() > KEPT_INPUT_OCTETS {
                 self.input = BytesMut::new();
             }
-            return self.closed.then_some(Incoming::Closed);
+            return self.closed.then(|| Incoming::Closed(Bytes::new()));
         }
         match frame(&mut self.input, self.max_message) {
             Ok(Some(frame)) => {
                 statistics.received.count(frame.kind);
-                Some(self.decode(&frame))
+                Some(self.decode(frame))
             }
-            Ok(None) => self.closed.then_some(Incoming::Closed),
-            Err(notification) => Some(Incoming::Bad(notification)),
+            Ok(None) => self.closed.then(|| Incoming::Closed(self.begun())),
+            Err(notification) => Some(Incoming::Bad(notification.into(), self.begun())),
         }
     }
 
-    fn decode(&self, frame: &Frame) -> Incoming {
-        if let Err(unexpected) = self.check_expected(frame.kind) {
-            return Incoming::Bad(unexpected);
-        }
-        match Message::decode(frame, &self.decode) {
-            Ok(message) => Incoming::Message(message),
-            Err(notification) => Incoming::Bad(notification),
+    /// What the input begins with, where that is no whole message.
+    fn begun(&self) -> Bytes {
+        let end = self.input.len().min(Refusal::MAX_UNFRAMED);
+        Bytes::copy_from_slice(self.input.get(..end).unwrap_or_default())
+    }
+
+    fn decode(&self, frame: Frame) -> Incoming {
+        let result = match self.check_expected(frame.kind) {
+            Ok(()) => Message::judge(&frame, &self.decode),
+            Err(notification) => Err(Fault { rule: refusal::MESSAGE_UNEXPECTED, notification }),
+        };
+        match result {
+            Ok(message) => Incoming::Message(message, frame),
+            Err(fault) => Incoming::Bad(fault, frame.whole()),
         }
     }
 

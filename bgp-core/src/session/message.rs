@@ -2,10 +2,12 @@
 
 use super::connection::{Connection, Incoming};
 use super::peer::{Peer, Phase};
+use super::refusal::{self, Refusal};
 use super::{ConnectionId, Direction, DownCause, Negotiated, Output, State};
+use crate::rule::Action;
 use crate::time::Duration;
 use crate::wire::message::RefreshKind;
-use crate::wire::{Message, Notification, NotificationCode, Open, RouteRefresh, Update};
+use crate::wire::{Fault, Frame, Message, Notification, NotificationCode, Open, RouteRefresh, Update};
 
 /// Two connections that began further apart than this are not a collision (RFC 4271 section 6.8): the peer has lost the
 /// older one.
@@ -23,9 +25,18 @@ impl Peer {
             return false;
         };
         match incoming {
-            Incoming::Message(message) => self.handle(id, message),
-            Incoming::Bad(notification) => self.reject(id, notification),
-            Incoming::Closed => self.end(id, DownCause::Closed, None),
+            Incoming::Message(message, frame) => self.handle(id, message, &frame),
+            Incoming::Bad(fault, message) => {
+                let detail = fault.notification.to_string();
+                self.refuse(Refusal { message, detail, ..Refusal::new(fault.rule, Action::Reset) });
+                self.reject(id, fault.notification);
+            }
+            Incoming::Closed(begun) => {
+                if !begun.is_empty() {
+                    self.refuse(Refusal { message: begun, ..Refusal::new(refusal::MESSAGE_TRUNCATED, Action::Ignore) });
+                }
+                self.end(id, DownCause::Closed, None);
+            }
         }
         true
     }
@@ -49,7 +60,7 @@ impl Peer {
             // RFC 4724 section 4.2: the peer may have restarted. Its OPEN will tell; ours waits for it, so that a
             // late loser of a collision never gets one.
             Some(true) => {}
-            Some(false) => self.reject(id, NotificationCode::CEASE_CONNECTION_COLLISION.notification()),
+            Some(false) => self.lose_collision(id),
         }
     }
 
@@ -66,31 +77,42 @@ impl Peer {
         self.end(id, DownCause::NotificationSent(notification.clone()), Some(notification));
     }
 
+    /// Ends the connection that lost against another one.
+    fn lose_collision(&mut self, id: ConnectionId) {
+        self.refuse(Refusal::new(refusal::COLLISION, Action::Close));
+        self.reject(id, NotificationCode::CEASE_CONNECTION_COLLISION.notification());
+    }
+
     /// Drops a connection that the peer itself has given up, without a word.
     fn replace(&mut self, id: ConnectionId) {
         self.end(id, DownCause::Replaced, None);
     }
 
     /// A message that the connection's state allows.
-    fn handle(&mut self, id: ConnectionId, message: Message) {
+    fn handle(&mut self, id: ConnectionId, message: Message, frame: &Frame) {
         match message {
-            Message::Open(open) => self.handle_open(id, &open),
+            Message::Open(open) => self.handle_open(id, &open, frame),
             Message::Keepalive => self.handle_keepalive(id),
-            Message::Update(update) => self.handle_update(id, update),
-            Message::RouteRefresh(refresh) => self.handle_refresh(refresh),
+            Message::Update(update) => self.handle_update(id, update, frame),
+            Message::RouteRefresh(refresh) => self.handle_refresh(refresh, frame),
             Message::Notification(notification) => {
+                let (message, detail) = (frame.whole(), notification.to_string());
+                self.refuse(Refusal { message, detail, ..Refusal::new(refusal::NOTIFICATION_RECEIVED, Action::Note) });
                 self.end(id, DownCause::NotificationReceived(notification), None);
             }
         }
     }
 
-    fn handle_open(&mut self, id: ConnectionId, open: &Open) {
+    fn handle_open(&mut self, id: ConnectionId, open: &Open, frame: &Frame) {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         let restarting = connection.sent_restarting;
         let negotiated = match Negotiated::new(&self.config, restarting, open) {
             Ok(negotiated) => Box::new(negotiated),
             Err(fault) => {
                 let notification = fault.notification();
+                let (message, detail) = (frame.whole(), fault.to_string());
+                let rule = Fault::from(notification.clone()).rule;
+                self.refuse(Refusal { message, detail, ..Refusal::new(rule, Action::Reset) });
                 return self.end(id, DownCause::OpenRefused(fault), Some(notification));
             }
         };
@@ -120,24 +142,33 @@ impl Peer {
         }
     }
 
-    fn handle_update(&mut self, id: ConnectionId, update: Box<Update>) {
+    fn handle_update(&mut self, id: ConnectionId, update: Box<Update>, frame: &Frame) {
         let now = self.now;
         let Some(connection) = self.connection(id) else { return };
         connection.restart_hold(now);
         if let Some(family) = update.disable {
             connection.disable(family);
         }
-        let findings = u64::try_from(update.findings.len()).unwrap_or(u64::MAX);
-        self.statistics.findings = self.statistics.findings.saturating_add(findings);
+        if !update.findings.is_empty() {
+            let message = frame.whole();
+            for finding in &update.findings {
+                self.statistics.findings = self.statistics.findings.saturating_add(1);
+                self.refuse(Refusal::contained(finding, message.clone()));
+            }
+        }
         self.outputs.push_back(Output::Update(update));
     }
 
     /// Unknown subtypes (RFC 7313 section 5) and families that the session does not carry (RFC 2918) are ignored.
-    fn handle_refresh(&mut self, refresh: RouteRefresh) {
-        let known = !matches!(refresh.kind, RefreshKind::Unknown(_));
-        if known && self.negotiated().is_some_and(|negotiated| negotiated.has(refresh.family)) {
-            self.outputs.push_back(Output::RouteRefresh(refresh));
-        }
+    fn handle_refresh(&mut self, refresh: RouteRefresh, frame: &Frame) {
+        let broken = match refresh.kind {
+            RefreshKind::Unknown(_) => refusal::ROUTE_REFRESH_SUBTYPE,
+            _ if !self.negotiated().is_some_and(|negotiated| negotiated.has(refresh.family)) => {
+                refusal::ROUTE_REFRESH_FAMILY
+            }
+            _ => return self.outputs.push_back(Output::RouteRefresh(refresh)),
+        };
+        self.refuse(Refusal { message: frame.whole(), ..Refusal::new(broken, Action::Ignore) });
     }
 
     /// Decides between the connection whose OPEN has come and another one, if there is another; ends the loser.
@@ -148,14 +179,13 @@ impl Peer {
         let (other_id, other_state, other_direction) = (other.id, other.state, other.direction);
         let other_is_old =
             self.now.saturating_since(other.established_at.unwrap_or(other.connected_at)) >= COLLISION_WINDOW;
-        let collision = NotificationCode::CEASE_CONNECTION_COLLISION.notification();
         if other_state == State::Established {
             // RFC 4724 section 4.2. A young session is no loss of the peer's but a collision, unless it says so.
             if other_is_old || negotiated.peer_restarting() {
                 self.replace(other_id);
                 return true;
             }
-            self.reject(id, collision);
+            self.lose_collision(id);
             return false;
         }
         if other_state == State::OpenSent && other_is_old {
@@ -163,10 +193,10 @@ impl Peer {
             return true;
         }
         if other_direction == self.preferred(negotiated) {
-            self.reject(id, collision);
+            self.lose_collision(id);
             return false;
         }
-        self.reject(other_id, collision);
+        self.lose_collision(other_id);
         true
     }
 

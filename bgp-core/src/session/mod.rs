@@ -30,6 +30,7 @@ mod negotiated;
 mod open_fault;
 mod output;
 mod peer;
+pub mod refusal;
 mod statistics;
 mod timers;
 
@@ -41,4 +42,5 @@ pub use negotiated::Negotiated;
 pub use open_fault::OpenFault;
 pub use output::{ConnectionId, Direction, DownCause, DownReason, Output, SendQueue, State, StopReason};
 pub use peer::Peer;
+pub use refusal::Refusal;
 pub use statistics::{MessageCounts, Statistics};

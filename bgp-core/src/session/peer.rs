@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::connection::Connection;
+use super::refusal::{self, Refusal, Refusals};
 use super::timers::{BackOff, Jitter};
 use super::{
     ConnectionId, Direction, DownCause, DownReason, Negotiated, Output, PeerConfig, SendQueue, State, Statistics,
     StopReason,
 };
+use crate::rule::Action;
 use crate::time::{Duration, Instant};
 use crate::wire::{EncodeContext, Message, MessageKind, Notification, NotificationCode};
 
@@ -49,6 +51,7 @@ pub struct Peer {
     /// At most two: an incoming and an outgoing one, or an established one and its challenger.
     pub(super) connections: Vec<Connection>,
     pub(super) outputs: VecDeque<Output>,
+    refusals: Refusals,
     pub(super) statistics: Statistics,
     pub(super) jitter: Jitter,
     back_off: BackOff,
@@ -66,6 +69,7 @@ impl Peer {
             phase: Phase::Stopped,
             connections: Vec::with_capacity(2),
             outputs: VecDeque::new(),
+            refusals: Refusals::default(),
             statistics: Statistics::default(),
             jitter: Jitter::new(config.jitter_seed),
             back_off: BackOff::default(),
@@ -115,6 +119,9 @@ impl Peer {
             self.accept(id, direction);
         } else {
             self.statistics.refused = self.statistics.refused.saturating_add(1);
+            if direction == Direction::Incoming {
+                self.refuse(Refusal::new(refusal::IDLE_HOLD, Action::Close));
+            }
             self.outputs.push_back(Output::Close(id));
         }
         self.note_state();
@@ -215,6 +222,12 @@ impl Peer {
         }
     }
 
+    /// The next input that broke a rule. To be polled with each output: what an UPDATE broke comes before the UPDATE, what
+    /// ended a session before its end. Only so many wait.
+    pub fn poll_refusal(&mut self) -> Option<Refusal> {
+        self.refusals.pop()
+    }
+
     /// Replaces the configuration. What the OPEN says and how errors are treated takes effect with the next session,
     /// timers with their next start; ask [`PeerConfig::needs_reset`] whether a running session must be reset.
     pub fn set_config(&mut self, now: Instant, config: PeerConfig) {
@@ -271,6 +284,10 @@ impl Peer {
 impl Peer {
     pub(super) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.connections.iter_mut().find(|connection| connection.id == id)
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.refusals.push(refusal);
     }
 
     pub(super) fn established(&self) -> Option<&Connection> {
@@ -408,9 +425,12 @@ impl Peer {
                 let early = connection.negotiated.is_none();
                 let cause = if early { DownCause::OpenTimedOut } else { DownCause::HoldTimerExpired };
                 let notification = connection.open_sent.then(|| NotificationCode::HOLD_TIMER_EXPIRED.notification());
+                let rule = if early { refusal::OPEN_TIMEOUT } else { refusal::HOLD_TIMER };
+                self.refuse(Refusal::new(rule, Action::Reset));
                 self.end(id, cause, notification);
             } else if due(connection.send_hold) {
                 let notification = NotificationCode::SEND_HOLD_TIMER_EXPIRED.notification();
+                self.refuse(Refusal::new(refusal::SEND_HOLD_TIMER, Action::Reset));
                 self.end(id, DownCause::SendHoldTimerExpired, Some(notification));
             } else if due(connection.keepalive) {
                 // What waits to be sent tells the peer as much as a KEEPALIVE behind it would.

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::context::{DecodeContext, EncodeContext};
 use super::frame::{Frame, MessageKind, begin_message, end_message};
 use super::message::{Message, Notification, Open, RouteRefresh, Update};
+use super::rules::Fault;
 
 impl Message {
     /// Reads one message.
@@ -13,6 +14,15 @@ impl Message {
     ///
     /// The NOTIFICATION to send before closing.
     pub fn decode(frame: &Frame, ctx: &DecodeContext) -> Result<Self, Notification> {
+        Ok(Self::judge(frame, ctx)?)
+    }
+
+    /// Reads one message as [`Message::decode`] does.
+    ///
+    /// # Errors
+    ///
+    /// The NOTIFICATION to send before closing, with the rule that the message broke.
+    pub fn judge(frame: &Frame, ctx: &DecodeContext) -> Result<Self, Fault> {
         let body = &frame.body;
         Ok(match frame.kind {
             MessageKind::Open => Self::Open(Open::decode(body)?),

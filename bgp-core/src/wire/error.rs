@@ -9,6 +9,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::message::{Notification, Treatment};
+use crate::rule::Rule;
 
 /// Error code and subcode of a NOTIFICATION, with the names that the RFCs give them.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -154,18 +155,18 @@ impl fmt::Display for NotificationCode {
 pub(crate) struct Malformed {
     /// What is to be done.
     pub treatment: Treatment,
-    /// Stable name for counters.
-    pub reason: &'static str,
+    /// What is wrong.
+    pub rule: Rule,
 }
 
 impl Malformed {
     /// Treat-as-withdraw.
-    pub const fn withdraw(reason: &'static str) -> Self {
-        Self { treatment: Treatment::Withdraw, reason }
+    pub const fn withdraw(rule: Rule) -> Self {
+        Self { treatment: Treatment::Withdraw, rule }
     }
 
     /// Attribute discard.
-    pub const fn discard(reason: &'static str) -> Self {
-        Self { treatment: Treatment::DiscardAttribute, reason }
+    pub const fn discard(rule: Rule) -> Self {
+        Self { treatment: Treatment::DiscardAttribute, rule }
     }
 }

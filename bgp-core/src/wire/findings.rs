@@ -13,16 +13,16 @@ pub(crate) struct Findings {
 impl Findings {
     /// Notes something malformed.
     pub fn add(&mut self, malformed: Malformed, attribute: Option<u8>) {
-        let Malformed { treatment, reason } = malformed;
+        let Malformed { treatment, rule } = malformed;
         self.withdraw_all |= treatment == Treatment::Withdraw;
         let same = |finding: &&mut Finding| {
-            finding.treatment == treatment && finding.reason == reason && finding.attribute == attribute
+            finding.treatment == treatment && finding.rule == rule && finding.attribute == attribute
         };
         // A hostile message repeats one thing thousands of times: the last kind is the likely one.
         if let Some(finding) = self.list.iter_mut().rev().find(same) {
             finding.count = finding.count.saturating_add(1);
         } else if self.list.len() < Finding::LIMIT {
-            self.list.push(Finding { treatment, reason, attribute, count: 1 });
+            self.list.push(Finding { treatment, rule, attribute, count: 1 });
         }
     }
 

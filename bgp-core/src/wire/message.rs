@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::attributes::PathAttributes;
 use super::nlri::{Evpn, Nlri, Route, RtConstrain};
+use crate::rule::Rule;
 use crate::types::{AddressFamily, Asn, RouterId};
 
 /// A BGP message as received or to be sent.
@@ -154,8 +155,8 @@ pub enum Unreach {
 pub struct Finding {
     /// What was done about it.
     pub treatment: Treatment,
-    /// A stable name for counters, such as `origin-length`.
-    pub reason: &'static str,
+    /// What is wrong, such as `origin-length`.
+    pub rule: Rule,
     /// The attribute type code concerned, if one.
     pub attribute: Option<u8>,
     /// How often it occurred in this message.

@@ -25,6 +25,7 @@ mod open;
 pub mod pack;
 mod reader;
 mod refresh;
+pub mod rules;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -36,3 +37,4 @@ pub use frame::{Frame, MaxMessage, MessageKind, frame};
 pub use message::{Capability, Message, Notification, Open, RouteRefresh, Update};
 pub use nlri::{Evpn, EvpnKey, EvpnPayload, Nlri, Route, RtConstrain, RtMembership, WireNlri};
 pub use pack::{TooLong, announce, end_of_rib, withdraw};
+pub use rules::Fault;

@@ -11,10 +11,12 @@ use super::attributes::{AttributeSet, Class, RawAttribute, code};
 use super::context::{DecodeContext, MultiprotocolErrors};
 use super::error::{Malformed, NotificationCode};
 use super::findings::Findings;
-use super::message::{Notification, Reach, Routes, Treatment, Unreach, Update};
+use super::message::{Reach, Routes, Treatment, Unreach, Update};
 use super::nlri::multiprotocol::{self, Unreadable};
 use super::nlri::{Evpn, Route, RtConstrain};
 use super::reader::Reader;
+use super::rules::{self, Fault};
+use crate::rule::Rule;
 use crate::types::AddressFamily;
 
 /// The three variable fields (RFC 4271 section 4.3).
@@ -34,10 +36,10 @@ impl<'a> Fields<'a> {
 }
 
 impl Update {
-    pub(crate) fn decode(body: &[u8], ctx: &DecodeContext) -> Result<Self, Notification> {
+    pub(crate) fn decode(body: &[u8], ctx: &DecodeContext) -> Result<Self, Fault> {
         let fields = Fields::read(body).ok_or_else(|| NotificationCode::MALFORMED_ATTRIBUTE_LIST.notification())?;
         if !ipv4_prefixes_are_framed(fields.withdrawn) || !ipv4_prefixes_are_framed(fields.nlri) {
-            return Err(NotificationCode::INVALID_NETWORK_FIELD.notification());
+            return Err(NotificationCode::INVALID_NETWORK_FIELD.notification().into());
         }
         let has_ipv4 = !fields.withdrawn.is_empty() || !fields.nlri.is_empty();
         if fields.attributes.is_empty() && !has_ipv4 {
@@ -46,7 +48,7 @@ impl Update {
         let mut decoder = Decoder { ctx, findings: Findings::default(), update: Self::default() };
         let set = AttributeSet::decode(fields.attributes, ctx, &mut decoder.findings)?;
         if has_ipv4 {
-            decoder.ignore("ipv4-unicast-routes", None);
+            decoder.ignore(rules::IPV4_UNICAST_ROUTES, None);
         }
         decoder.unreach(&set, has_ipv4)?;
         decoder.reach(set, !fields.nlri.is_empty())?;
@@ -78,17 +80,17 @@ struct Decoder<'c> {
 }
 
 impl Decoder<'_> {
-    fn ignore(&mut self, reason: &'static str, attribute: Option<u8>) {
-        self.findings.add(Malformed { treatment: Treatment::SkipRoute, reason }, attribute);
+    fn ignore(&mut self, rule: Rule, attribute: Option<u8>) {
+        self.findings.add(Malformed { treatment: Treatment::SkipRoute, rule }, attribute);
     }
 
     /// Reads MP_UNREACH_NLRI; alone in its message and empty, it is an end-of-RIB marker.
-    fn unreach(&mut self, set: &AttributeSet<'_>, has_ipv4: bool) -> Result<(), Notification> {
+    fn unreach(&mut self, set: &AttributeSet<'_>, has_ipv4: bool) -> Result<(), Fault> {
         let Some(raw) = set.unreach else { return Ok(()) };
         let Some(family) = self.admit(raw)? else { return Ok(()) };
         match multiprotocol::decode_unreach(family, raw.value, self.ctx, &mut self.findings) {
             Err(unreadable) => self.unreadable(unreadable, raw)?,
-            Ok(None) => self.ignore("family-not-supported", Some(raw.code)),
+            Ok(None) => self.ignore(rules::FAMILY_NOT_SUPPORTED, Some(raw.code)),
             Ok(Some(_)) if raw.value.len() == 3 && !set.has_others && !has_ipv4 => {
                 self.update.end_of_rib = Some(family);
             }
@@ -98,11 +100,12 @@ impl Decoder<'_> {
     }
 
     /// Reads MP_REACH_NLRI and decides whether its routes are announced or withdrawn.
-    fn reach(&mut self, set: AttributeSet<'_>, has_ipv4_nlri: bool) -> Result<(), Notification> {
+    fn reach(&mut self, set: AttributeSet<'_>, has_ipv4_nlri: bool) -> Result<(), Fault> {
         let has_reachable = has_ipv4_nlri || set.reach.is_some_and(|raw| multiprotocol::has_reachable(raw.value));
         // RFC 7606 section 5.2: with nothing to withdraw, the NLRI may have been what was misread.
         if self.findings.withdraw_all() && set.has_others && !has_reachable {
-            return Err(NotificationCode::MALFORMED_ATTRIBUTE_LIST.notification());
+            let notification = NotificationCode::MALFORMED_ATTRIBUTE_LIST.notification();
+            return Err(Fault { rule: rules::UPDATE_NO_ROUTES, notification });
         }
         if has_reachable && let Some((malformed, code)) = set.missing() {
             self.findings.add(malformed, Some(code));
@@ -113,7 +116,7 @@ impl Decoder<'_> {
         match multiprotocol::decode_reach(family, raw.value, self.ctx, communities, &mut self.findings) {
             Err(unreadable) => self.unreadable(unreadable, raw),
             Ok(None) => {
-                self.ignore("family-not-supported", Some(raw.code));
+                self.ignore(rules::FAMILY_NOT_SUPPORTED, Some(raw.code));
                 Ok(())
             }
             Ok(Some((next_hop, routes, withdrawn))) => {
@@ -129,10 +132,10 @@ impl Decoder<'_> {
     }
 
     /// The family of a multiprotocol attribute that is to be read; `None` where it is ignored.
-    fn admit(&mut self, raw: RawAttribute<'_>) -> Result<Option<AddressFamily>, Notification> {
+    fn admit(&mut self, raw: RawAttribute<'_>) -> Result<Option<AddressFamily>, Fault> {
         let (bad_flags, bad_length) = match raw.code {
-            code::MP_REACH_NLRI => ("mp-reach-flags", "mp-reach-length"),
-            _ => ("mp-unreach-flags", "mp-unreach-length"),
+            code::MP_REACH_NLRI => (rules::MP_REACH_FLAGS, rules::MP_REACH_LENGTH),
+            _ => (rules::MP_UNREACH_FLAGS, rules::MP_UNREACH_LENGTH),
         };
         if !raw.has_flags(Class::OptionalNonTransitive) {
             self.unreadable(Unreadable(bad_flags), raw)?;
@@ -145,23 +148,23 @@ impl Decoder<'_> {
         if self.ctx.negotiated(family) {
             return Ok(Some(family));
         }
-        self.ignore("family-not-negotiated", Some(raw.code));
+        self.ignore(rules::FAMILY_NOT_NEGOTIATED, Some(raw.code));
         Ok(None)
     }
 
     /// NLRI that cannot be located: the family is ignored from now on where that is configured and enough, else the
     /// session ends (RFC 7606 section 5.3).
-    fn unreadable(&mut self, Unreadable(reason): Unreadable, raw: RawAttribute<'_>) -> Result<(), Notification> {
+    fn unreadable(&mut self, Unreadable(rule): Unreadable, raw: RawAttribute<'_>) -> Result<(), Fault> {
         let family = multiprotocol::family(raw.value).filter(|family| self.ctx.negotiated(*family));
         let alone = self.update.disable.is_none() || self.update.disable == family;
         match self.ctx.multiprotocol_errors {
             MultiprotocolErrors::DisableFamily if family.is_some() && alone => {
                 self.update.disable = family;
-                let malformed = Malformed { treatment: Treatment::DisableFamily, reason };
+                let malformed = Malformed { treatment: Treatment::DisableFamily, rule };
                 self.findings.add(malformed, Some(raw.code));
                 Ok(())
             }
-            _ => Err(NotificationCode::OPTIONAL_ATTRIBUTE_ERROR.with_data(raw.whole)),
+            _ => Err(Fault { rule, notification: NotificationCode::OPTIONAL_ATTRIBUTE_ERROR.with_data(raw.whole) }),
         }
     }
 

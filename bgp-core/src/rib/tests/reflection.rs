@@ -141,7 +141,7 @@ fn a_looped_route_is_not_used_and_takes_its_predecessor_along() {
         let mut rib = fabric();
         apply(&mut rib, PeerId(2), announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
         let outcome = apply(&mut rib, PeerId(2), announce(vec![mac_route(2, 10, 1)], looped));
-        assert_eq!((outcome.looped, outcome.withdrawn, outcome.accepted), (1, 1, 0));
+        assert_eq!((outcome.refused, outcome.withdrawn, outcome.accepted), (1, 1, 0));
         assert_eq!(rib.stats().paths, 0);
     }
 }
@@ -153,7 +153,7 @@ fn a_next_hop_that_nobody_can_have_is_refused() {
         let mut attributes = attributes(2, 10);
         attributes.next_hop = next_hop.parse().unwrap();
         let outcome = apply(&mut rib, PeerId(2), announce(vec![mac_route(2, 10, 1)], attributes));
-        assert_eq!((outcome.bad_next_hop, outcome.accepted), (1, 0), "{next_hop}");
+        assert_eq!((outcome.refused, outcome.accepted), (1, 0), "{next_hop}");
     }
 }
 

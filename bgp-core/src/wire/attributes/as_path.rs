@@ -4,9 +4,11 @@ use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 
 use super::{AsPath, AsSegment};
+use crate::rule::Rule;
 use crate::types::Asn;
 use crate::wire::error::Malformed;
 use crate::wire::reader::Reader;
+use crate::wire::rules;
 
 /// Segment types (RFC 4271 section 4.3, RFC 5065 section 3).
 const AS_SET: u8 = 1;
@@ -62,9 +64,11 @@ impl AsPath {
         while !reader.is_empty() {
             match read_segment(&mut reader, width).map_err(Malformed::withdraw)? {
                 (AS_SEQUENCE, numbers) => segments.push(AsSegment(numbers)),
-                (AS_SET, _) => return Err(Malformed::withdraw("as-path-set")),
-                (AS_CONFED_SEQUENCE | AS_CONFED_SET, _) => return Err(Malformed::withdraw("as-path-confederation")),
-                _ => return Err(Malformed::withdraw("as-path-segment-type")),
+                (AS_SET, _) => return Err(Malformed::withdraw(rules::AS_PATH_SET)),
+                (AS_CONFED_SEQUENCE | AS_CONFED_SET, _) => {
+                    return Err(Malformed::withdraw(rules::AS_PATH_CONFEDERATION));
+                }
+                _ => return Err(Malformed::withdraw(rules::AS_PATH_SEGMENT_TYPE)),
             }
         }
         Ok(Self { segments })
@@ -75,15 +79,15 @@ impl AsPath {
     pub(crate) fn decode_as4(value: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(value);
         if reader.is_empty() {
-            return Err(Malformed::discard("as4-path-length"));
+            return Err(Malformed::discard(rules::AS4_PATH_LENGTH));
         }
         let mut segments = SmallVec::new();
         while !reader.is_empty() {
-            match read_segment(&mut reader, AsWidth::Four).map_err(|_| Malformed::discard("as4-path-malformed"))? {
+            match read_segment(&mut reader, AsWidth::Four).map_err(|_| Malformed::discard(rules::AS4_PATH_MALFORMED))? {
                 (AS_SEQUENCE, numbers) => segments.push(AsSegment(numbers)),
-                (AS_SET, _) => return Err(Malformed::withdraw("as4-path-set")),
+                (AS_SET, _) => return Err(Malformed::withdraw(rules::AS4_PATH_SET)),
                 (AS_CONFED_SEQUENCE | AS_CONFED_SET, _) => {}
-                _ => return Err(Malformed::discard("as4-path-segment-type")),
+                _ => return Err(Malformed::discard(rules::AS4_PATH_SEGMENT_TYPE)),
             }
         }
         Ok(Self { segments })
@@ -130,16 +134,16 @@ impl AsPath {
 }
 
 /// A segment's type and its numbers: at least one, none of them zero.
-fn read_segment(reader: &mut Reader<'_>, width: AsWidth) -> Result<(u8, Vec<Asn>), &'static str> {
-    let [kind, count] = reader.array().ok_or("as-path-length")?;
+fn read_segment(reader: &mut Reader<'_>, width: AsWidth) -> Result<(u8, Vec<Asn>), Rule> {
+    let [kind, count] = reader.array().ok_or(rules::AS_PATH_LENGTH)?;
     if count == 0 {
-        return Err("as-path-empty-segment");
+        return Err(rules::AS_PATH_EMPTY_SEGMENT);
     }
-    let mut inner = reader.sub(usize::from(count) * width.octets()).ok_or("as-path-length")?;
+    let mut inner = reader.sub(usize::from(count) * width.octets()).ok_or(rules::AS_PATH_LENGTH)?;
     let mut numbers = Vec::with_capacity(usize::from(count));
     while let Some(asn) = width.read(&mut inner) {
         if asn == Asn(0) {
-            return Err("as-path-zero");
+            return Err(rules::AS_PATH_ZERO);
         }
         numbers.push(asn);
     }

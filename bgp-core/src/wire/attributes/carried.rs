@@ -6,6 +6,7 @@
 use super::code;
 use crate::wire::error::Malformed;
 use crate::wire::reader::Reader;
+use crate::wire::rules;
 
 /// Most TLVs of a tunnel encapsulation attribute: a route offers a few tunnels, not thousands.
 const MAX_TUNNELS: usize = 1_024;
@@ -17,14 +18,14 @@ pub(super) fn check(code: u8, value: &[u8]) -> Result<(), Malformed> {
     match code {
         code::TUNNEL_ENCAPSULATION => tunnel_encapsulation(value),
         // RFC 6790 gave it no value, and RFC 7447 withdrew it.
-        code::ENTROPY_LABEL if !value.is_empty() => Err(Malformed::discard("entropy-label-length")),
+        code::ENTROPY_LABEL if !value.is_empty() => Err(Malformed::discard(rules::ENTROPY_LABEL_LENGTH)),
         code::ONLY_TO_CUSTOMER => match value {
             [_, _, _, _] if value != [0; 4] => Ok(()),
-            [_, _, _, _] => Err(Malformed::withdraw("otc-zero")),
-            _ => Err(Malformed::withdraw("otc-length")),
+            [_, _, _, _] => Err(Malformed::withdraw(rules::OTC_ZERO)),
+            _ => Err(Malformed::withdraw(rules::OTC_LENGTH)),
         },
         code::NEXT_HOP_CHARACTERISTICS => next_hop_characteristics(value),
-        code::PREFIX_SID => prefix_sid(value).ok_or(Malformed::discard("prefix-sid-length")),
+        code::PREFIX_SID => prefix_sid(value).ok_or(Malformed::discard(rules::PREFIX_SID_LENGTH)),
         _ => Ok(()),
     }
 }
@@ -34,23 +35,23 @@ pub(super) fn check(code: u8, value: &[u8]) -> Result<(), Malformed> {
 fn tunnel_encapsulation(value: &[u8]) -> Result<(), Malformed> {
     let mut reader = Reader::new(value);
     if reader.is_empty() {
-        return Err(Malformed::discard("tunnel-encapsulation-empty"));
+        return Err(Malformed::discard(rules::TUNNEL_ENCAPSULATION_EMPTY));
     }
     let mut inner_damaged = false;
     let mut tunnels = 0_usize;
     while !reader.is_empty() {
         let tlv = reader.u16().and_then(|_tunnel_type| reader.prefixed_u16());
         let Some(sub_tlvs) = tlv else {
-            return Err(Malformed::withdraw("tunnel-encapsulation-length"));
+            return Err(Malformed::withdraw(rules::TUNNEL_ENCAPSULATION_LENGTH));
         };
         inner_damaged |= tunnel_sub_tlvs(sub_tlvs).is_none();
         tunnels = tunnels.saturating_add(1);
     }
     if inner_damaged {
-        return Err(Malformed::discard("tunnel-encapsulation-sub-tlv"));
+        return Err(Malformed::discard(rules::TUNNEL_ENCAPSULATION_SUB_TLV));
     }
     if tunnels > MAX_TUNNELS {
-        return Err(Malformed::discard("tunnel-encapsulation-count"));
+        return Err(Malformed::discard(rules::TUNNEL_ENCAPSULATION_COUNT));
     }
     Ok(())
 }
@@ -78,7 +79,7 @@ fn next_hop_characteristics(value: &[u8]) -> Result<(), Malformed> {
         }
         Some(())
     };
-    parse().ok_or(Malformed::discard("next-hop-characteristics-length"))
+    parse().ok_or(Malformed::discard(rules::NEXT_HOP_CHARACTERISTICS_LENGTH))
 }
 
 /// RFC 8669 section 3: TLVs with a type of one and a length of two octets.

@@ -11,12 +11,13 @@ use smallvec::{Array, SmallVec};
 
 use super::as_path::AsWidth;
 use super::{AsPath, Origin, PathAttributes, PmsiTunnel, Tunnel, UnknownAttribute, carried, code, flag};
+use crate::rule::Rule;
 use crate::types::{Asn, ExtendedCommunity, Label, RouterId};
 use crate::wire::context::DecodeContext;
 use crate::wire::error::{Malformed, NotificationCode};
 use crate::wire::findings::Findings;
-use crate::wire::message::Notification;
 use crate::wire::reader::Reader;
+use crate::wire::rules::{self, Fault};
 
 /// Lists up to this length are searched one by one for duplicates, longer ones through an ordered set.
 const SHORT_LIST: usize = 16;
@@ -145,7 +146,7 @@ impl<'a> AttributeSet<'a> {
     /// # Errors
     ///
     /// 3/1 for a second MP_REACH_NLRI or MP_UNREACH_NLRI, 3/2 for a well-known attribute that is not known.
-    pub fn decode(field: &'a [u8], ctx: &DecodeContext, findings: &mut Findings) -> Result<Self, Notification> {
+    pub fn decode(field: &'a [u8], ctx: &DecodeContext, findings: &mut Findings) -> Result<Self, Fault> {
         let mut set = Self {
             reach: None,
             unreach: None,
@@ -160,16 +161,17 @@ impl<'a> AttributeSet<'a> {
         while !reader.is_empty() {
             let Some(raw) = RawAttribute::read(&mut reader) else {
                 set.has_others = true;
-                findings.add(Malformed::withdraw("attribute-truncated"), None);
+                findings.add(Malformed::withdraw(rules::ATTRIBUTE_TRUNCATED), None);
                 break;
             };
             set.has_others |= raw.code != code::MP_UNREACH_NLRI;
             if seen.insert(raw.code) {
                 set.place(raw, ctx, findings)?;
             } else if matches!(raw.code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI) {
-                return Err(NotificationCode::MALFORMED_ATTRIBUTE_LIST.notification());
+                let notification = NotificationCode::MALFORMED_ATTRIBUTE_LIST.notification();
+                return Err(Fault { rule: rules::MP_DUPLICATE, notification });
             } else {
-                findings.add(Malformed::discard("attribute-duplicate"), Some(raw.code));
+                findings.add(Malformed::discard(rules::ATTRIBUTE_DUPLICATE), Some(raw.code));
             }
         }
         set.attributes.unknown.sort_by_key(|unknown| unknown.code);
@@ -180,8 +182,8 @@ impl<'a> AttributeSet<'a> {
     /// The first of the mandatory attributes that is missing (RFC 7606 section 3 d), as its finding.
     pub fn missing(&self) -> Option<(Malformed, u8)> {
         match self.mandatory {
-            (false, _) => Some((Malformed::withdraw("origin-missing"), code::ORIGIN)),
-            (_, false) => Some((Malformed::withdraw("as-path-missing"), code::AS_PATH)),
+            (false, _) => Some((Malformed::withdraw(rules::ORIGIN_MISSING), code::ORIGIN)),
+            (_, false) => Some((Malformed::withdraw(rules::AS_PATH_MISSING), code::AS_PATH)),
             _ => None,
         }
     }
@@ -197,12 +199,7 @@ impl<'a> AttributeSet<'a> {
     }
 
     /// Judges one attribute by its flags and its code, and reads it.
-    fn place(
-        &mut self,
-        raw: RawAttribute<'a>,
-        ctx: &DecodeContext,
-        findings: &mut Findings,
-    ) -> Result<(), Notification> {
+    fn place(&mut self, raw: RawAttribute<'a>, ctx: &DecodeContext, findings: &mut Findings) -> Result<(), Fault> {
         match raw.code {
             code::MP_REACH_NLRI => self.reach = Some(raw),
             code::MP_UNREACH_NLRI => self.unreach = Some(raw),
@@ -223,16 +220,16 @@ impl<'a> AttributeSet<'a> {
         // What is not for us to look at is dropped whatever its form.
         match raw.code {
             code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST if ctx.external => {
-                return Err(Malformed::discard("internal-attribute-from-external"));
+                return Err(Malformed::discard(rules::ATTRIBUTE_INTERNAL));
             }
             code::AS4_PATH | code::AS4_AGGREGATOR if ctx.four_octet_as => {
-                return Err(Malformed::discard("as4-attribute-from-four-octet-peer"));
+                return Err(Malformed::discard(rules::ATTRIBUTE_AS4));
             }
             _ => {}
         }
         let partial = raw.flags & flag::PARTIAL != 0;
         if !raw.has_flags(class) || (partial && class != Class::OptionalTransitive) {
-            return Err(Malformed::withdraw("attribute-flags"));
+            return Err(Malformed::withdraw(rules::ATTRIBUTE_FLAGS));
         }
         self.read(raw, ctx)?;
         // AS4_PATH and AS4_AGGREGATOR end here; what is carried is partial in any case.
@@ -256,33 +253,33 @@ impl<'a> AttributeSet<'a> {
                 self.mandatory.1 = true;
             }
             // Its value means nothing beside MP_REACH_NLRI (RFC 4760 section 3).
-            code::NEXT_HOP => _ = four(value, Malformed::withdraw("next-hop-length"))?,
-            code::MULTI_EXIT_DISC => attributes.med = Some(four(value, Malformed::withdraw("med-length"))?),
+            code::NEXT_HOP => _ = four(value, Malformed::withdraw(rules::NEXT_HOP_LENGTH))?,
+            code::MULTI_EXIT_DISC => attributes.med = Some(four(value, Malformed::withdraw(rules::MED_LENGTH))?),
             code::LOCAL_PREF => {
-                attributes.local_pref = Some(four(value, Malformed::withdraw("local-pref-length"))?);
+                attributes.local_pref = Some(four(value, Malformed::withdraw(rules::LOCAL_PREF_LENGTH))?);
             }
             code::ATOMIC_AGGREGATE if value.is_empty() => attributes.atomic_aggregate = true,
-            code::ATOMIC_AGGREGATE => return Err(Malformed::discard("atomic-aggregate-length")),
+            code::ATOMIC_AGGREGATE => return Err(Malformed::discard(rules::ATOMIC_AGGREGATE_LENGTH)),
             code::AGGREGATOR => attributes.aggregator = Some(aggregator(value, width)?),
-            code::COMMUNITIES => attributes.communities = unique(value, "communities-length", u32::from_be_bytes)?,
+            code::COMMUNITIES => attributes.communities = unique(value, rules::COMMUNITIES_LENGTH, u32::from_be_bytes)?,
             code::ORIGINATOR_ID => {
-                let id = four(value, Malformed::withdraw("originator-id-length"))?;
+                let id = four(value, Malformed::withdraw(rules::ORIGINATOR_ID_LENGTH))?;
                 attributes.originator_id = Some(RouterId(id));
             }
             code::CLUSTER_LIST => attributes.cluster_list = cluster_list(value)?,
             code::EXTENDED_COMMUNITIES => {
-                attributes.extended_communities = unique(value, "extended-communities-length", ExtendedCommunity)?;
+                attributes.extended_communities = unique(value, rules::EXTENDED_COMMUNITIES_LENGTH, ExtendedCommunity)?;
             }
             code::AS4_PATH => self.as4_path = Some(AsPath::decode_as4(value)?),
             code::AS4_AGGREGATOR => self.as4_aggregator = Some(aggregator(value, AsWidth::Four)?),
             code::PMSI_TUNNEL => attributes.pmsi_tunnel = Some(pmsi_tunnel(value)?),
             code::IPV6_EXTENDED_COMMUNITIES => {
                 let list: SmallVec<[[u8; 20]; 1]> =
-                    unique(value, "ipv6-extended-communities-length", core::convert::identity)?;
+                    unique(value, rules::IPV6_EXTENDED_COMMUNITIES_LENGTH, core::convert::identity)?;
                 attributes.ipv6_extended_communities = list.into_vec();
             }
             code::LARGE_COMMUNITY => {
-                let list: SmallVec<[[u32; 3]; 1]> = unique(value, "large-communities-length", large_community)?;
+                let list: SmallVec<[[u32; 3]; 1]> = unique(value, rules::LARGE_COMMUNITIES_LENGTH, large_community)?;
                 attributes.large_communities = list.into_vec();
             }
             _ => {
@@ -294,16 +291,16 @@ impl<'a> AttributeSet<'a> {
     }
 
     /// RFC 4271 section 5: an unrecognised attribute is fatal if well-known, passed along if transitive, else dropped.
-    fn unrecognised(&mut self, raw: RawAttribute<'a>, findings: &mut Findings) -> Result<(), Notification> {
+    fn unrecognised(&mut self, raw: RawAttribute<'a>, findings: &mut Findings) -> Result<(), Fault> {
         if raw.flags & flag::OPTIONAL == 0 {
-            return Err(NotificationCode::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE.with_data(raw.whole));
+            return Err(NotificationCode::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE.with_data(raw.whole).into());
         }
         if raw.flags & flag::TRANSITIVE == 0 {
             return Ok(());
         }
         // AIGP must stay within its administrative domain (RFC 7311 section 3.1).
         let checked = match raw.code {
-            code::AIGP => Err(Malformed::discard("aigp-transitive")),
+            code::AIGP => Err(Malformed::discard(rules::AIGP_TRANSITIVE)),
             code => carried::check(code, raw.value),
         };
         match checked {
@@ -340,8 +337,8 @@ fn origin(value: &[u8]) -> Result<Origin, Malformed> {
         [0] => Ok(Origin::Igp),
         [1] => Ok(Origin::Egp),
         [2] => Ok(Origin::Incomplete),
-        [_] => Err(Malformed::withdraw("origin-value")),
-        _ => Err(Malformed::withdraw("origin-length")),
+        [_] => Err(Malformed::withdraw(rules::ORIGIN_VALUE)),
+        _ => Err(Malformed::withdraw(rules::ORIGIN_LENGTH)),
     }
 }
 
@@ -354,16 +351,16 @@ fn aggregator(value: &[u8], width: AsWidth) -> Result<(Asn, Ipv4Addr), Malformed
     let mut reader = Reader::new(value);
     let fields = width.read(&mut reader).zip(reader.u32());
     match fields.filter(|_| reader.is_empty()) {
-        Some((Asn(0), _)) => Err(Malformed::discard("aggregator-zero")),
+        Some((Asn(0), _)) => Err(Malformed::discard(rules::AGGREGATOR_ZERO)),
         Some((asn, address)) => Ok((asn, Ipv4Addr::from(address))),
-        None => Err(Malformed::discard("aggregator-length")),
+        None => Err(Malformed::discard(rules::AGGREGATOR_LENGTH)),
     }
 }
 
 /// Repetitions count here: the length of the list decides between routes (RFC 4456 section 9).
 fn cluster_list(value: &[u8]) -> Result<SmallVec<[u32; 2]>, Malformed> {
     match value.as_chunks() {
-        ([], _) | (_, [_, ..]) => Err(Malformed::withdraw("cluster-list-length")),
+        ([], _) | (_, [_, ..]) => Err(Malformed::withdraw(rules::CLUSTER_LIST_LENGTH)),
         (chunks, []) => Ok(chunks.iter().copied().map(u32::from_be_bytes).collect()),
     }
 }
@@ -376,7 +373,7 @@ fn large_community(octets: [u8; 12]) -> [u32; 3] {
 /// A list of elements of `N` octets, at least one of them, each kept at its first occurrence.
 fn unique<const N: usize, A>(
     value: &[u8],
-    reason: &'static str,
+    rule: Rule,
     element: impl Fn([u8; N]) -> A::Item,
 ) -> Result<SmallVec<A>, Malformed>
 where
@@ -384,10 +381,10 @@ where
     A::Item: Copy + Ord,
 {
     let (chunks, []) = value.as_chunks::<N>() else {
-        return Err(Malformed::withdraw(reason));
+        return Err(Malformed::withdraw(rule));
     };
     if chunks.is_empty() {
-        return Err(Malformed::withdraw(reason));
+        return Err(Malformed::withdraw(rule));
     }
     let elements = chunks.iter().copied().map(element);
     let mut list = SmallVec::with_capacity(chunks.len());
@@ -409,19 +406,19 @@ where
 fn pmsi_tunnel(value: &[u8]) -> Result<PmsiTunnel, Malformed> {
     let mut reader = Reader::new(value);
     let Some([flags, tunnel_type, a, b, c]) = reader.array() else {
-        return Err(Malformed::withdraw("pmsi-length"));
+        return Err(Malformed::withdraw(rules::PMSI_LENGTH));
     };
     let identifier = reader.rest();
     let tunnel = match tunnel_type {
         INGRESS_REPLICATION => {
-            let endpoint = endpoint(identifier).ok_or(Malformed::withdraw("pmsi-endpoint-length"))?;
+            let endpoint = endpoint(identifier).ok_or(Malformed::withdraw(rules::PMSI_ENDPOINT_LENGTH))?;
             Tunnel::IngressReplication(endpoint)
         }
         // Registered types, composite ones (RFC 8317) and those for experiments.
         0..=0x0d | 0x7b..=0x7e | 0x80..=0xfe => {
             Tunnel::Other { tunnel_type, identifier: Bytes::copy_from_slice(identifier) }
         }
-        _ => return Err(Malformed::withdraw("pmsi-tunnel-type")),
+        _ => return Err(Malformed::withdraw(rules::PMSI_TUNNEL_TYPE)),
     };
     Ok(PmsiTunnel { flags, label: Label([a, b, c]), tunnel })
 }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::multiprotocol::{Announced, Unreadable};
 use super::{Evpn, EvpnKey, EvpnPayload, Route, WireNlri};
+use crate::rule::Rule;
 use crate::types::{EthernetSegmentId, EthernetTag, ExtendedCommunity, Label, MacAddr, RouteDistinguisher};
 use crate::wire::attributes::code;
 use crate::wire::context::{DecodeContext, EvpnErrors};
@@ -17,6 +18,7 @@ use crate::wire::error::Malformed;
 use crate::wire::findings::Findings;
 use crate::wire::message::Treatment;
 use crate::wire::reader::Reader;
+use crate::wire::rules;
 
 const RESERVED: u8 = 0;
 const ETHERNET_AUTO_DISCOVERY: u8 = 1;
@@ -34,12 +36,12 @@ const TYPICAL_LENGTH: usize = 35;
 struct BadBody {
     /// The identity, if it could be read.
     key: Option<EvpnKey>,
-    reason: &'static str,
+    rule: Rule,
 }
 
 impl BadBody {
-    const fn anonymous(reason: &'static str) -> Self {
-        Self { key: None, reason }
+    const fn anonymous(rule: Rule) -> Self {
+        Self { key: None, rule }
     }
 }
 
@@ -59,8 +61,8 @@ pub(crate) fn decode_routes(
             Some(Err(bad)) => withdrawn.extend(bad.key),
             Some(Ok(route)) => match semantic_error(&route, communities) {
                 None => routes.push(route),
-                Some(reason) => {
-                    let malformed = Malformed { treatment: Treatment::WithdrawRoute, reason };
+                Some(rule) => {
+                    let malformed = Malformed { treatment: Treatment::WithdrawRoute, rule };
                     findings.add(malformed, Some(code::MP_REACH_NLRI));
                     withdrawn.push(route.key);
                 }
@@ -96,7 +98,7 @@ fn next(
     findings: &mut Findings,
 ) -> Result<Option<Result<Route<Evpn>, BadBody>>, Unreadable> {
     let framed = reader.u8().zip(reader.prefixed_u8());
-    let (route_type, mut body) = framed.ok_or(Unreadable("evpn-framing"))?;
+    let (route_type, mut body) = framed.ok_or(Unreadable(rules::EVPN_FRAMING))?;
     let parsed = match route_type {
         ETHERNET_AUTO_DISCOVERY => ethernet_auto_discovery(body),
         MAC_IP => mac_ip(body),
@@ -104,22 +106,22 @@ fn next(
         ETHERNET_SEGMENT => ethernet_segment(body),
         IP_PREFIX => ip_prefix(body),
         // The first half of a small path identifier (RFC 7911), which was not negotiated: no frame can be trusted.
-        RESERVED if body.is_empty() => return Err(Unreadable("evpn-path-identifier")),
+        RESERVED if body.is_empty() => return Err(Unreadable(rules::EVPN_PATH_IDENTIFIER)),
         _ if ctx.opaque_routes => {
             let key = EvpnKey::Opaque { route_type, body: body.rest().into() };
             Ok(Route { key, payload: EvpnPayload::Opaque })
         }
         _ => {
-            let unknown = Malformed { treatment: Treatment::SkipRoute, reason: "evpn-route-type" };
+            let unknown = Malformed { treatment: Treatment::SkipRoute, rule: rules::EVPN_ROUTE_TYPE };
             findings.add(unknown, Some(attribute));
             return Ok(None);
         }
     };
-    if let Err(BadBody { reason, .. }) = &parsed {
+    if let Err(BadBody { rule, .. }) = &parsed {
         match ctx.evpn_errors {
-            EvpnErrors::Strict => return Err(Unreadable(reason)),
+            EvpnErrors::Strict => return Err(Unreadable(*rule)),
             EvpnErrors::Contain => {
-                findings.add(Malformed { treatment: Treatment::WithdrawRoute, reason }, Some(attribute));
+                findings.add(Malformed { treatment: Treatment::WithdrawRoute, rule: *rule }, Some(attribute));
             }
         }
     }
@@ -127,22 +129,24 @@ fn next(
 }
 
 /// Why a well-formed route must not be announced.
-fn semantic_error(route: &Route<Evpn>, communities: &[ExtendedCommunity]) -> Option<&'static str> {
+fn semantic_error(route: &Route<Evpn>, communities: &[ExtendedCommunity]) -> Option<Rule> {
     match (&route.key, &route.payload) {
         // Linux reads an all-zero MAC in the VXLAN FDB as the flood list, and appends to multicast MACs.
-        (EvpnKey::MacIp { mac, .. }, _) if *mac == MacAddr::ZERO => Some("evpn-mac-zero"),
-        (EvpnKey::MacIp { mac, .. }, _) if mac.is_multicast() => Some("evpn-mac-multicast"),
-        (EvpnKey::MacIp { .. }, EvpnPayload::MacIp { label, .. }) if label.vni().is_none() => Some("evpn-vni-zero"),
+        (EvpnKey::MacIp { mac, .. }, _) if *mac == MacAddr::ZERO => Some(rules::EVPN_MAC_ZERO),
+        (EvpnKey::MacIp { mac, .. }, _) if mac.is_multicast() => Some(rules::EVPN_MAC_MULTICAST),
+        (EvpnKey::MacIp { .. }, EvpnPayload::MacIp { label, .. }) if label.vni().is_none() => {
+            Some(rules::EVPN_VNI_ZERO)
+        }
         (EvpnKey::IpPrefix { .. }, EvpnPayload::IpPrefix { esi, gateway, label }) => {
             let has_esi = *esi != EthernetSegmentId::default();
             let has_gateway = !gateway.is_unspecified();
             let mut router_macs = communities.iter().filter_map(|community| community.router_mac());
             if router_macs.clone().any(|mac| !mac.is_unicast()) {
-                Some("evpn-router-mac")
+                Some(rules::EVPN_ROUTER_MAC)
             } else if has_esi && has_gateway {
-                Some("evpn-two-overlay-indexes")
+                Some(rules::EVPN_TWO_OVERLAY_INDEXES)
             } else if label.vni().is_none() && !has_esi && !has_gateway && router_macs.next().is_none() {
-                Some("evpn-no-overlay-index")
+                Some(rules::EVPN_NO_OVERLAY_INDEX)
             } else {
                 None
             }
@@ -158,36 +162,36 @@ fn ethernet_auto_discovery(mut body: Reader<'_>) -> Result<Route<Evpn>, BadBody>
         let esi = EthernetSegmentId(body.array()?);
         Some(EvpnKey::EthernetAutoDiscovery { rd, esi, tag: EthernetTag(body.u32()?) })
     };
-    let key = parse(&mut body).ok_or(BadBody::anonymous("evpn-route-length"))?;
+    let key = parse(&mut body).ok_or(BadBody::anonymous(rules::EVPN_ROUTE_LENGTH))?;
     match body.array() {
         Some(label) if body.is_empty() => {
             Ok(Route { key, payload: EvpnPayload::EthernetAutoDiscovery { label: Label(label) } })
         }
-        _ => Err(BadBody { key: Some(key), reason: "evpn-route-length" }),
+        _ => Err(BadBody { key: Some(key), rule: rules::EVPN_ROUTE_LENGTH }),
     }
 }
 
 /// RFC 7432 section 7.2: RD, ESI, tag, MAC, IP, one or two labels.
 fn mac_ip(mut body: Reader<'_>) -> Result<Route<Evpn>, BadBody> {
-    const LENGTH: BadBody = BadBody::anonymous("evpn-route-length");
+    const LENGTH: BadBody = BadBody::anonymous(rules::EVPN_ROUTE_LENGTH);
     let rd = RouteDistinguisher(body.array().ok_or(LENGTH)?);
     let esi = EthernetSegmentId(body.array().ok_or(LENGTH)?);
     let tag = EthernetTag(body.u32().ok_or(LENGTH)?);
     if body.u8().ok_or(LENGTH)? != MAC_BITS {
-        return Err(BadBody::anonymous("evpn-mac-length"));
+        return Err(BadBody::anonymous(rules::EVPN_MAC_LENGTH));
     }
     let mac = MacAddr(body.array().ok_or(LENGTH)?);
     let ip = match body.u8().ok_or(LENGTH)? {
         0 => None,
         32 => Some(IpAddr::V4(Ipv4Addr::from(body.array::<4>().ok_or(LENGTH)?))),
         128 => Some(IpAddr::V6(Ipv6Addr::from(body.array::<16>().ok_or(LENGTH)?))),
-        _ => return Err(BadBody::anonymous("evpn-ip-length")),
+        _ => return Err(BadBody::anonymous(rules::EVPN_IP_LENGTH)),
     };
     let key = EvpnKey::MacIp { rd, tag, mac, ip };
     let labels = match *body.rest() {
         [a, b, c] => (Label([a, b, c]), None),
         [a, b, c, d, e, f] => (Label([a, b, c]), Some(Label([d, e, f]))),
-        _ => return Err(BadBody { key: Some(key), reason: "evpn-route-length" }),
+        _ => return Err(BadBody { key: Some(key), rule: rules::EVPN_ROUTE_LENGTH }),
     };
     let (label, label2) = labels;
     Ok(Route { key, payload: EvpnPayload::MacIp { esi, label, label2 } })
@@ -197,7 +201,7 @@ fn mac_ip(mut body: Reader<'_>) -> Result<Route<Evpn>, BadBody> {
 fn inclusive_multicast(mut body: Reader<'_>) -> Result<Route<Evpn>, BadBody> {
     let parse =
         |body: &mut Reader<'_>| Some((RouteDistinguisher(body.array()?), EthernetTag(body.u32()?), originator(body)?));
-    let (rd, tag, originator) = parse(&mut body).ok_or(BadBody::anonymous("evpn-originator-length"))?;
+    let (rd, tag, originator) = parse(&mut body).ok_or(BadBody::anonymous(rules::EVPN_ORIGINATOR_LENGTH))?;
     let key = EvpnKey::InclusiveMulticast { rd, tag, originator };
     complete(body, key, EvpnPayload::InclusiveMulticast)
 }
@@ -207,7 +211,7 @@ fn ethernet_segment(mut body: Reader<'_>) -> Result<Route<Evpn>, BadBody> {
     let parse = |body: &mut Reader<'_>| {
         Some((RouteDistinguisher(body.array()?), EthernetSegmentId(body.array()?), originator(body)?))
     };
-    let (rd, esi, originator) = parse(&mut body).ok_or(BadBody::anonymous("evpn-originator-length"))?;
+    let (rd, esi, originator) = parse(&mut body).ok_or(BadBody::anonymous(rules::EVPN_ORIGINATOR_LENGTH))?;
     complete(body, EvpnKey::EthernetSegment { rd, esi, originator }, EvpnPayload::EthernetSegment)
 }
 
@@ -225,7 +229,7 @@ fn complete(body: Reader<'_>, key: EvpnKey, payload: EvpnPayload) -> Result<Rout
     if body.is_empty() {
         Ok(Route { key, payload })
     } else {
-        Err(BadBody { key: Some(key), reason: "evpn-route-length" })
+        Err(BadBody { key: Some(key), rule: rules::EVPN_ROUTE_LENGTH })
     }
 }
 
@@ -234,7 +238,7 @@ fn ip_prefix(mut body: Reader<'_>) -> Result<Route<Evpn>, BadBody> {
     let is_ipv6 = match body.peek().len() {
         34 => false,
         58 => true,
-        _ => return Err(BadBody::anonymous("evpn-route-length")),
+        _ => return Err(BadBody::anonymous(rules::EVPN_ROUTE_LENGTH)),
     };
     let address = |body: &mut Reader<'_>| {
         Some(if is_ipv6 { IpAddr::V6(body.array::<16>()?.into()) } else { IpAddr::V4(body.array::<4>()?.into()) })
@@ -254,8 +258,8 @@ fn ip_prefix(mut body: Reader<'_>) -> Result<Route<Evpn>, BadBody> {
         Some((rd, tag, Some(prefix), payload)) => {
             Ok(Route { key: EvpnKey::IpPrefix { rd, tag, prefix: prefix.trunc() }, payload })
         }
-        Some((.., None, _)) => Err(BadBody::anonymous("evpn-prefix-length")),
-        None => Err(BadBody::anonymous("evpn-route-length")),
+        Some((.., None, _)) => Err(BadBody::anonymous(rules::EVPN_PREFIX_LENGTH)),
+        None => Err(BadBody::anonymous(rules::EVPN_ROUTE_LENGTH)),
     }
 }
 

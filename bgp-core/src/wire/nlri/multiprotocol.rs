@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 
 use super::{Evpn, Nlri, Route, RtConstrain, evpn, rt_constrain};
+use crate::rule::Rule;
 use crate::types::{AddressFamily, ExtendedCommunity};
 use crate::wire::attributes::code;
 use crate::wire::context::DecodeContext;
 use crate::wire::findings::Findings;
 use crate::wire::message::{Routes, Unreach};
 use crate::wire::reader::Reader;
+use crate::wire::rules;
 
-/// NLRI that cannot be located or must not be contained, with a stable reason.
+/// NLRI that cannot be located or must not be contained, with the rule that it breaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Unreadable(pub &'static str);
+pub(crate) struct Unreadable(pub Rule);
 
 /// What one MP_REACH_NLRI said.
 #[derive(Debug)]
@@ -52,8 +54,8 @@ pub(crate) fn decode_reach(
     communities: &[ExtendedCommunity],
     findings: &mut Findings,
 ) -> Result<Option<(IpAddr, Routes, Unreach)>, Unreadable> {
-    let (next_hop, nlri) = split_reach(value).ok_or(Unreadable("mp-reach-length"))?;
-    let next_hop = decode_next_hop(next_hop).ok_or(Unreadable("mp-reach-next-hop-length"))?;
+    let (next_hop, nlri) = split_reach(value).ok_or(Unreadable(rules::MP_REACH_LENGTH))?;
+    let next_hop = decode_next_hop(next_hop).ok_or(Unreadable(rules::MP_REACH_NEXT_HOP_LENGTH))?;
     Ok(match family {
         AddressFamily::EVPN => {
             let Announced { mut routes, withdrawn } = evpn::decode_routes(nlri, ctx, communities, findings)?;
@@ -76,7 +78,7 @@ pub(crate) fn decode_unreach(
     ctx: &DecodeContext,
     findings: &mut Findings,
 ) -> Result<Option<Unreach>, Unreadable> {
-    let nlri = value.get(3..).ok_or(Unreadable("mp-unreach-length"))?;
+    let nlri = value.get(3..).ok_or(Unreadable(rules::MP_UNREACH_LENGTH))?;
     Ok(match family {
         AddressFamily::EVPN => Some(Unreach::Evpn(evpn::decode_keys(nlri, ctx, findings)?)),
         AddressFamily::RT_CONSTRAIN => {

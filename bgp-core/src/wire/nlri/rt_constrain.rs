@@ -10,6 +10,7 @@ use crate::wire::error::Malformed;
 use crate::wire::findings::Findings;
 use crate::wire::message::Treatment;
 use crate::wire::reader::Reader;
+use crate::wire::rules;
 
 /// Bits of the origin AS, which is there whole or not at all.
 const ORIGIN_BITS: u8 = 32;
@@ -27,14 +28,14 @@ pub(crate) fn decode(
     let mut reader = Reader::new(field);
     while let Some(bits) = reader.u8() {
         if bits > ORIGIN_BITS + TARGET_BITS {
-            return Err(Unreadable("rt-membership-length"));
+            return Err(Unreadable(rules::RT_MEMBERSHIP_LENGTH));
         }
-        let octets = reader.take(usize::from(bits.div_ceil(8))).ok_or(Unreadable("rt-membership-framing"))?;
+        let octets = reader.take(usize::from(bits.div_ceil(8))).ok_or(Unreadable(rules::RT_MEMBERSHIP_FRAMING))?;
         match membership(bits, octets) {
             Some(membership) => memberships.push(membership),
-            None if ctx.evpn_errors == EvpnErrors::Strict => return Err(Unreadable("rt-membership-length")),
+            None if ctx.evpn_errors == EvpnErrors::Strict => return Err(Unreadable(rules::RT_MEMBERSHIP_LENGTH)),
             None => {
-                let malformed = Malformed { treatment: Treatment::WithdrawRoute, reason: "rt-membership-length" };
+                let malformed = Malformed { treatment: Treatment::WithdrawRoute, rule: rules::RT_MEMBERSHIP_LENGTH };
                 findings.add(malformed, Some(attribute));
             }
         }

@@ -133,8 +133,8 @@ fn verdict(body: Vec<u8>, ctx: &DecodeContext) -> String {
         .findings
         .iter()
         .map(|finding| match finding.count {
-            1 => finding.reason.to_owned(),
-            count => format!("{} x{count}", finding.reason),
+            1 => finding.rule.to_string(),
+            count => format!("{} x{count}", finding.rule),
         })
         .collect();
     let colon = if reasons.is_empty() { "" } else { ": " };

@@ -1,0 +1,15 @@
+//! The rules that the table checks: what is well-formed and still not used, and what costs too much.
+
+crate::rules! {
+    AS_PATH_LOOP = "as-path-loop", "RFC 4271 section 9.1.2", "AS_PATH holds our own AS";
+    ORIGINATOR_LOOP = "originator-loop", "RFC 4456 section 8", "ORIGINATOR_ID is our own router id";
+    CLUSTER_LOOP = "cluster-loop", "RFC 4456 section 8", "CLUSTER_LIST holds our own cluster id";
+    NEXT_HOP_INVALID = "next-hop-invalid", "RFC 4271 section 6.3",
+        "The next hop is unspecified, loopback, multicast or broadcast";
+    WITHDRAWAL_UNKNOWN = "withdrawal-unknown", "RFC 4271 section 3.1", "A route was withdrawn that the peer had not announced";
+    ROUTES_UNEXPECTED = "routes-unexpected", "RFC 7606 section 2",
+        "Routes came for an address family that is disabled or not negotiated";
+    MAX_ROUTES = "max-routes", "RFC 4486 section 4, limit: max_routes", "The peer announced more routes than it may";
+    MAX_ATTRIBUTE_OCTETS = "max-attribute-octets", "RFC 4486 section 4, limit: max_attribute_octets",
+        "The distinct attribute sets of the peer take more memory than they may";
+}
