@@ -133,6 +133,12 @@ impl Speaker {
         &self.ledger
     }
 
+    /// A peer's address.
+    pub fn address(&self, id: PeerId) -> Option<IpAddr> {
+        let peer = self.peers.get(id.0 as usize)?.as_ref()?;
+        Some(peer.neighbor.spec.address.ip())
+    }
+
     /// The peer with this address.
     pub fn peer_at(&self, address: IpAddr) -> Option<PeerId> {
         self.by_address.get(&address).copied()

@@ -14,6 +14,7 @@
 pub mod config;
 pub mod control;
 pub mod http;
+mod log_writer;
 pub mod options;
 pub mod run;
 mod section;

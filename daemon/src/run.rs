@@ -4,10 +4,14 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::log_writer::{LogOutput, LogQueue};
 
 /// Exit code of a command line that is not understood.
 pub const USAGE: u8 = 2;
@@ -34,17 +38,40 @@ pub fn parse_args<T: Parser>(name: &str, args: Vec<OsString>) -> Result<T, ExitC
     })
 }
 
+/// Where log lines go once [`detach_logging`] has been called.
+static LOG: OnceLock<LogQueue> = OnceLock::new();
+
+/// How long the end of a process may wait for its last log lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// Starts logging to standard error. `MEGALOS_LOG` selects levels, such as `info,bgp_io=debug`.
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("MEGALOS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A log file has no use for colours.
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
     // A second start in one process keeps the first.
     let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.with_writer(LogOutput(&LOG)).try_init(),
+        LogFormat::Json => builder.json().with_writer(LogOutput(&LOG)).try_init(),
     };
+}
+
+/// From now on logging never waits for who reads it: a thread writes the lines. To be called where threads are allowed, before
+/// anything runs that must not be held up. [`finish_logging`] gives the last lines their time.
+pub fn detach_logging() {
+    match LogQueue::start(std::io::stderr()) {
+        // A second one in one process has nothing to write.
+        Ok(queue) => _ = LOG.set(queue),
+        Err(error) => tracing::warn!(%error, "no thread for the log: who does not read it holds us up"),
+    }
+}
+
+/// Waits a little until what was logged is written: for the end of the process.
+pub fn finish_logging() {
+    if let Some(queue) = LOG.get() {
+        queue.drain(LAST_LINES);
+    }
 }
 
 /// A seed for hash tables whose keys peers choose: unpredictable to them, by the standard hasher's own randomness.
@@ -67,6 +94,7 @@ pub fn fail_usage(name: &str, error: &dyn Display) -> ExitCode {
 }
 
 fn complain(name: &str, error: &dyn Display) {
+    finish_logging();
     for line in error.to_string().lines() {
         eprintln!("{name}: {line}");
     }

@@ -8,12 +8,14 @@
 use core::fmt;
 use std::net::IpAddr;
 
+use bgp_core::rule::Rule;
 use bgp_core::types::{EthernetTag, ExtendedCommunity, MacAddr, RouteDistinguisher, Vni};
 use bgp_core::wire::attributes::Tunnel;
 use bgp_core::wire::{EvpnKey, EvpnPayload, PathAttributes};
 
 use crate::candidates::Contender;
 use crate::config::{Config, MissingEncapsulation};
+use crate::rules;
 
 /// The tunnel type of VXLAN in the encapsulation community (RFC 8365 section 11).
 const TUNNEL_TYPE_VXLAN: u16 = 8;
@@ -40,13 +42,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// A stable name for counters.
-    pub fn name(self) -> &'static str {
+    /// The rule for counters and logs.
+    pub fn rule(self) -> Rule {
         match self {
-            Self::VniMismatch { .. } => "vni-mismatch",
-            Self::Encapsulation => "encapsulation",
-            Self::GroupMac => "group-mac",
-            Self::TooMany => "too-many-routes",
+            Self::VniMismatch { .. } => rules::VNI_MISMATCH,
+            Self::Encapsulation => rules::ENCAPSULATION,
+            Self::GroupMac => rules::GROUP_MAC,
+            Self::TooMany => rules::TOO_MANY_ROUTES,
         }
     }
 }
@@ -90,15 +92,15 @@ impl Exclusion {
         matches!(self, Self::PmsiMissing | Self::PmsiTunnelType | Self::PmsiEndpoint)
     }
 
-    /// A stable name for counters.
-    pub fn name(self) -> &'static str {
+    /// The rule for counters and logs.
+    pub fn rule(self) -> Rule {
         match self {
-            Self::OwnVtep => "own-vtep",
-            Self::NextHopFamily => "next-hop-family",
-            Self::NextHopInvalid => "next-hop-invalid",
-            Self::PmsiMissing => "pmsi-missing",
-            Self::PmsiTunnelType => "pmsi-tunnel-type",
-            Self::PmsiEndpoint => "pmsi-endpoint",
+            Self::OwnVtep => rules::OWN_VTEP,
+            Self::NextHopFamily => rules::NEXT_HOP_FAMILY,
+            Self::NextHopInvalid => rules::NEXT_HOP_NOT_VTEP,
+            Self::PmsiMissing => rules::PMSI_MISSING,
+            Self::PmsiTunnelType => rules::PMSI_NOT_INGRESS_REPLICATION,
+            Self::PmsiEndpoint => rules::PMSI_ENDPOINT,
         }
     }
 }

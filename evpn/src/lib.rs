@@ -23,6 +23,7 @@
 //! | [`import`] | which LAN a received route belongs to, and whether it may be installed |
 //! | [`report`] | what an operator should know |
 //! | [`routes`] | the routes and memberships that a worker announces |
+//! | [`rules`] | names of what is refused or reported |
 //! | [`show`] | views for people |
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
@@ -37,6 +38,7 @@ mod mac;
 mod outputs;
 pub mod report;
 pub mod routes;
+pub mod rules;
 pub mod show;
 mod vrf;
 

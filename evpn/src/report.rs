@@ -3,11 +3,13 @@
 use core::fmt;
 use std::net::IpAddr;
 
+use bgp_core::rule::{Action, Rule};
 use bgp_core::types::{MacAddr, Vni};
 use bgp_core::wire::EvpnKey;
 
 use crate::engine::Member;
 use crate::import::{Exclusion, Refusal};
+use crate::rules;
 
 /// Something worth a log line and a counter.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,21 +42,47 @@ pub enum Report {
 }
 
 impl Report {
-    /// A stable name for counters.
-    pub fn name(&self) -> &'static str {
+    /// The rule for counters and logs.
+    pub fn rule(&self) -> Rule {
         match self {
-            Self::ClaimMoved { .. } => "claim-moved",
-            Self::ClaimContested { .. } => "claim-contested",
-            Self::ClaimYielded { .. } => "claim-yielded",
-            Self::DuplicateMac { .. } => "duplicate-mac",
-            Self::DuplicateCleared { .. } => "duplicate-cleared",
-            Self::StickySeenLocally { .. } => "sticky-seen-locally",
-            Self::StickyAnnounced { .. } => "sticky-announced",
-            Self::RouteRefused { reason, .. } => reason.name(),
-            Self::RouteExcluded { reason, .. } => reason.name(),
-            Self::FloodLimit { .. } => "flood-limit",
-            Self::RemoteMacLimit { .. } => "remote-mac-limit",
-            Self::LearnedMacLimit { .. } => "learned-mac-limit",
+            Self::ClaimMoved { .. } => rules::CLAIM_MOVED,
+            Self::ClaimContested { .. } => rules::CLAIM_CONTESTED,
+            Self::ClaimYielded { .. } => rules::CLAIM_YIELDED,
+            Self::DuplicateMac { .. } => rules::DUPLICATE_MAC,
+            Self::DuplicateCleared { .. } => rules::DUPLICATE_CLEARED,
+            Self::StickySeenLocally { .. } => rules::STICKY_SEEN_LOCALLY,
+            Self::StickyAnnounced { .. } => rules::STICKY_ANNOUNCED,
+            Self::RouteRefused { reason, .. } => reason.rule(),
+            Self::RouteExcluded { reason, .. } => reason.rule(),
+            Self::FloodLimit { .. } => rules::FLOOD_LIMIT,
+            Self::RemoteMacLimit { .. } => rules::REMOTE_MAC_LIMIT,
+            Self::LearnedMacLimit { .. } => rules::LEARNED_MAC_LIMIT,
+        }
+    }
+
+    /// What is done about it.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::RouteRefused { .. }
+            | Self::RouteExcluded { .. }
+            | Self::FloodLimit { .. }
+            | Self::RemoteMacLimit { .. }
+            | Self::StickyAnnounced { .. } => Action::NotInstalled,
+            Self::LearnedMacLimit { .. }
+            | Self::StickySeenLocally { .. }
+            | Self::ClaimMoved { .. }
+            | Self::ClaimContested { .. }
+            | Self::ClaimYielded { .. }
+            | Self::DuplicateMac { .. }
+            | Self::DuplicateCleared { .. } => Action::Note,
+        }
+    }
+
+    /// The route concerned, where it is one.
+    pub fn route(&self) -> Option<&EvpnKey> {
+        match self {
+            Self::RouteRefused { key, .. } | Self::RouteExcluded { key, .. } => Some(key),
+            _ => None,
         }
     }
 }
@@ -91,8 +119,8 @@ impl fmt::Display for Report {
                 f,
                 "VNI {vni}: {vtep} announces {mac}, which is sticky here; it stays here: remove one of the two stations"
             ),
-            Self::RouteRefused { key, reason } => write!(f, "not imported: {reason} ({key:?})"),
-            Self::RouteExcluded { vni, key, reason } => write!(f, "VNI {vni}: not installed: {reason} ({key:?})"),
+            Self::RouteRefused { key, reason } => write!(f, "not imported: {reason} ({key})"),
+            Self::RouteExcluded { vni, key, reason } => write!(f, "VNI {vni}: not installed: {reason} ({key})"),
             Self::FloodLimit { vni, vtep } => {
                 write!(f, "VNI {vni}: the flood list is full, {vtep} gets no flooded frames; raise the limit")
             }

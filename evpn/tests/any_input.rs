@@ -227,7 +227,7 @@ impl World {
         }
         self.check_originations();
         while let Some(report) = self.engine.poll_report() {
-            assert!(!report.to_string().is_empty() && !report.name().is_empty());
+            assert!(!report.to_string().is_empty() && !report.rule().code().is_empty());
         }
     }
 

@@ -576,7 +576,7 @@ fn two_stations_with_one_mac_are_frozen_and_then_one_place_is_agreed_on() {
     }
     for node in &mut fabric.nodes {
         while let Some(report) = node.engine.poll_report() {
-            duplicates += usize::from(report.name() == "duplicate-mac");
+            duplicates += usize::from(report.rule().code() == "duplicate-mac");
         }
     }
     assert_eq!(duplicates, 1, "one worker stops contending, which ends the moves");

@@ -46,7 +46,7 @@ fn routes_beyond_the_limit_for_one_mac_are_refused_and_do_no_harm_when_withdrawn
     for n in 1..=5_000 {
         engine.route_changed(&key(n), Some((&payload(vni), &attributes)), NOW);
         while let Some(report) = engine.poll_report() {
-            assert_eq!(report.name(), "too-many-routes");
+            assert_eq!(report.rule().code(), "too-many-routes");
             refused += 1;
         }
     }

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use daemon::options::Settings as _;
-use daemon::run::fail;
+use daemon::run::{detach_logging, fail, finish_logging};
 use settings::Settings;
 
 const NAME: &str = "megalos-rr";
@@ -24,12 +24,16 @@ pub fn run_cli(args: Vec<OsString>) -> ExitCode {
         Ok(started) => started,
         Err(code) => return code,
     };
+    detach_logging();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(NAME, &format!("cannot start threads: {error}")),
     };
     match runtime.block_on(reflector::run(options, settings)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            finish_logging();
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(NAME, &error),
     }
 }

@@ -13,6 +13,8 @@ mod attach;
 mod attachments;
 mod cni_server;
 pub mod core;
+#[cfg(test)]
+mod findings_doc;
 mod metrics;
 pub mod settings;
 mod show;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 
 use daemon::options::Settings as _;
-use daemon::run::fail;
+use daemon::run::{detach_logging, fail, finish_logging};
 use dataplane::actor::{Events, Handle, spawn};
 use dataplane::linux::{Config, Linux, Mode};
 use settings::{Overlay, Settings};
@@ -40,6 +42,7 @@ pub fn run_cli(args: Vec<OsString>) -> ExitCode {
         Ok(opened) => opened,
         Err(error) => return fail(NAME, &error),
     };
+    detach_logging();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(NAME, &format!("cannot start threads: {error}")),
@@ -56,7 +59,10 @@ pub fn run_cli(args: Vec<OsString>) -> ExitCode {
     // The last handle is gone: the thread finishes what it has and ends.
     let _ = opened.thread.join();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            finish_logging();
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(NAME, &error),
     }
 }

@@ -1,7 +1,7 @@
 //! Metrics of a worker: LANs, forwarding state, reports; those of sessions and RIB are [`SpeakerMetrics`].
 
 use daemon::speaker::SpeakerMetrics;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 
 use crate::core::Core;
 
@@ -9,8 +9,6 @@ use crate::core::Core;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub speaker: SpeakerMetrics,
-    /// Reports of the engine by kind.
-    pub reports: IntCounterVec,
     /// Full comparisons with the kernel.
     pub resyncs: IntCounter,
     lans: IntGauge,
@@ -26,16 +24,10 @@ impl Metrics {
     /// Registers the metrics.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let gauge = |name: &str, help: &str| daemon::speaker::gauge(registry, name, help);
-        let reports = IntCounterVec::new(
-            Opts::new("megalos_evpn_reports_total", "Things an operator should know, by kind; the log has the text"),
-            &["kind"],
-        )?;
-        registry.register(Box::new(reports.clone()))?;
         let resyncs = IntCounter::new("megalos_dataplane_resyncs_total", "Full comparisons with the kernel")?;
         registry.register(Box::new(resyncs.clone()))?;
         Ok(Self {
             speaker: SpeakerMetrics::new(registry)?,
-            reports,
             resyncs,
             lans: gauge("megalos_lans", "LANs with a local member")?,
             local_macs: gauge("megalos_local_macs", "MAC addresses behind this node")?,

@@ -17,7 +17,9 @@ use std::time::Instant;
 
 use bgp_core::rib::{PeerClass, Rib, RibConfig, Role};
 use bgp_core::session::StopReason;
-use bgp_io::{Event, Io, Speaker};
+use bgp_core::wire::{Evpn, WireNlri as _};
+use bgp_io::{Event, Evidence, Io, Speaker, Who};
+use bytes::BytesMut;
 use daemon::control::{Answer, Pending};
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
@@ -26,9 +28,9 @@ use daemon::show::{Rows, Topic};
 use daemon::speaker::{Identity, neighbor, peer_rows, route_rows};
 use dataplane::actor::{Events, Handle};
 use dataplane::{AttachError, Attached, Change, ChangeError};
-use evpn::Engine;
 use evpn::config::{DuplicateAction, DuplicateDetection};
 use evpn::forwarding::Key;
+use evpn::{Engine, Report};
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -245,9 +247,9 @@ impl Worker {
         while let Some(work) = self.core.poll_work() {
             self.carry_out(work);
         }
-        while let Some(report) = self.core.poll_report() {
-            self.metrics.reports.with_label_values(&[report.name()]).inc();
-            tracing::warn!(kind = report.name(), "{report}");
+        while let Some((peer, report)) = self.core.poll_report() {
+            let who = peer.and_then(|peer| self.speaker.address(peer)).map_or(Who::Host, Who::Peer);
+            self.speaker.ledger().note(who, report.rule(), report.action(), 1, || evidence(&report));
         }
         self.ready.set(self.speaker.peers().any(|peer| peer.session.is_some()));
     }
@@ -376,6 +378,15 @@ impl Worker {
         self.settle();
         self.speaker.shutdown(StopReason::Restart).await;
     }
+}
+
+/// What the log shows of a report: its text, and the route as it stands in an UPDATE.
+fn evidence(report: &Report) -> Evidence {
+    let mut message = BytesMut::new();
+    if let Some(key) = report.route() {
+        Evpn::encode_withdrawal(key, &mut message);
+    }
+    Evidence { message: message.freeze(), detail: report.to_string(), ..Evidence::default() }
 }
 
 /// Waits for the batch under way; for ever if there is none. Cancel-safe.

@@ -250,7 +250,7 @@ impl Rig {
             let _ = writeln!(out, "  row {key}: {state}");
         }
         while let Some(report) = self.engine.poll_report() {
-            let _ = writeln!(out, "  report {}: {report}", report.name());
+            let _ = writeln!(out, "  report {}: {report}", report.rule().code());
         }
     }
 }

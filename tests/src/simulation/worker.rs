@@ -119,7 +119,7 @@ impl Worker {
         while let Some(work) = self.core.poll_work() {
             self.carry_out(work, around);
         }
-        while let Some(report) = self.core.poll_report() {
+        while let Some((_, report)) = self.core.poll_report() {
             around.world.trace.note(now, format_args!("w{} reports: {report}", around.machine.index));
         }
     }

@@ -23,7 +23,7 @@ use std::net::IpAddr;
 
 use bgp_core::rib::{LOCAL_PEER, Rib};
 use bgp_core::time::{Duration, Instant};
-use bgp_core::types::{MacAddr, Vni};
+use bgp_core::types::{MacAddr, PeerId, Vni};
 use dataplane::{Change, ChangeError, Observation, PortId};
 use evpn::forwarding::Key;
 use evpn::{Claim, ClaimError, Engine, Report};
@@ -35,6 +35,8 @@ pub use self::ports::{Port, Ports};
 pub const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 /// How soon a comparison is tried again for which the kernel held not still.
 const AUDIT_RETRY: Duration = Duration::from_secs(1);
+/// Reports on routes that wait for an owner who does not poll; the engine keeps and counts further ones.
+const MAX_REPORTS: usize = 1_024;
 
 /// An attachment as its ADD asked for it: what a restarted worker must know beyond what stands on its device.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,6 +88,8 @@ pub struct Core {
     audit_needed: bool,
     next_audit: Instant,
     work: VecDeque<Work>,
+    /// Reports on routes, each with the peer that announced them.
+    reports: VecDeque<(PeerId, Report)>,
 }
 
 impl Core {
@@ -102,6 +106,7 @@ impl Core {
             audit_needed: false,
             next_audit: now + AUDIT_INTERVAL,
             work: VecDeque::new(),
+            reports: VecDeque::new(),
         }
     }
 
@@ -162,6 +167,9 @@ impl Core {
             for change in changes {
                 let best = change.best.as_ref().filter(|best| best.peer != LOCAL_PEER);
                 self.engine.route_changed(&change.key, best.map(|best| (&best.payload, &*best.attributes)), now);
+                if let Some(best) = best {
+                    self.attribute_reports(best.peer);
+                }
             }
         }
         self.engine.set_informed(routing.rib().is_informed(), now);
@@ -175,6 +183,15 @@ impl Core {
         let engine = &self.engine;
         let batch = self.forwarder.start(now, |key| engine.desired(key));
         self.work.extend(batch.map(Work::Apply));
+    }
+
+    /// What the engine has to say now is about a route of this peer.
+    fn attribute_reports(&mut self, peer: PeerId) {
+        while self.reports.len() < MAX_REPORTS
+            && let Some(report) = self.engine.poll_report()
+        {
+            self.reports.push_back((peer, report));
+        }
     }
 
     fn originate(&mut self, rib: &mut Rib) {
@@ -203,9 +220,12 @@ impl Core {
         self.work.pop_front()
     }
 
-    /// The next thing that an operator should know.
-    pub fn poll_report(&mut self) -> Option<Report> {
-        self.engine.poll_report()
+    /// The next thing that an operator should know, with the peer whose route it is about.
+    pub fn poll_report(&mut self) -> Option<(Option<PeerId>, Report)> {
+        match self.reports.pop_front() {
+            Some((peer, report)) => Some((Some(peer), report)),
+            None => self.engine.poll_report().map(|report| (None, report)),
+        }
     }
 
     /// A batch was carried out, with one result for each change.
