@@ -19,6 +19,8 @@ pub const UPDATE: u8 = 2;
 pub const NOTIFICATION: u8 = 3;
 /// See [`OPEN`].
 pub const KEEPALIVE: u8 = 4;
+/// RFC 2918.
+pub const ROUTE_REFRESH: u8 = 5;
 
 const HEADER_OCTETS: usize = 19;
 
@@ -81,6 +83,42 @@ pub fn update(attributes: &[Vec<u8>]) -> Vec<u8> {
     body.extend(u16::try_from(attributes.len()).unwrap_or(u16::MAX).to_be_bytes());
     body.extend(attributes);
     message(UPDATE, &body)
+}
+
+/// A path attribute with a length of two octets (the flag for it is added).
+///
+/// # Panics
+///
+/// If the value is too long for that.
+pub fn long_attribute(flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len()).unwrap_or_else(|error| panic!("{error}"));
+    let mut octets = vec![flags | 0x10, kind];
+    octets.extend(length.to_be_bytes());
+    octets.extend(value);
+    octets
+}
+
+/// An UPDATE that withdraws these EVPN routes; none of them: end-of-RIB (RFC 4724 section 2).
+pub fn withdraw(routes: &[Vec<u8>]) -> Vec<u8> {
+    update(&[attribute(0x80, 15, &[&[0, 25, 70], &routes.concat()[..]].concat())])
+}
+
+/// The end-of-RIB of RT-constrain.
+pub fn end_of_memberships() -> Vec<u8> {
+    update(&[attribute(0x80, 15, &[0, 1, 132])])
+}
+
+/// Membership in everything (RFC 4684), without which a reflector sends no routes.
+pub fn default_membership(from: [u8; 4]) -> Vec<u8> {
+    let mut value = vec![0, 1, 132, 4];
+    value.extend(from);
+    value.extend([0, 0]);
+    update(&[
+        attribute(0x40, 1, &[0]),
+        attribute(0x40, 2, &[]),
+        attribute(0x40, 5, &[0, 0, 0, 100]),
+        attribute(0x80, 14, &value),
+    ])
 }
 
 /// A path attribute with a length of one octet.
@@ -150,11 +188,33 @@ impl Connection {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
             socket.connect_timeout(&to.into(), Duration::from_secs(10))?;
-            let stream = TcpStream::from(socket);
-            stream.set_read_timeout(Some(wait::PATIENCE))?;
-            stream.set_nodelay(true)?;
-            Ok(Self { stream })
+            Self::over(socket.into())
         })
+    }
+
+    /// A connection that the other side opened, or one made elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn over(stream: TcpStream) -> std::io::Result<Self> {
+        stream.set_read_timeout(Some(wait::PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream })
+    }
+
+    /// The same connection for another thread.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no descriptor left.
+    pub fn share(&self) -> Self {
+        Self { stream: self.stream.try_clone().unwrap_or_else(|error| panic!("{error}")) }
+    }
+
+    /// The socket itself, for what only TCP can do.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     /// Sends octets; what the other side does not take any more is its right.

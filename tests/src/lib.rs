@@ -13,6 +13,7 @@
 //! | [`ping`] | flows of echo requests with an exact account of losses |
 //! | [`frames`] | frames sent and seen on an interface |
 //! | [`bgp`] | BGP by hand: any octets to a daemon, and its answers |
+//! | [`catalogue`] | hostile input, row by row, and what must hold after each |
 //! | [`http`] | the daemons' HTTP endpoints |
 //! | [`inside`] | work of this process inside a host's namespace |
 //! | [`wait`] | waiting for a condition, never for a time |
@@ -21,6 +22,7 @@
 //! need root and say so.
 
 pub mod bgp;
+pub mod catalogue;
 pub mod fabric;
 pub mod frames;
 pub mod handmade;

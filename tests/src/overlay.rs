@@ -66,6 +66,11 @@ impl Reflector {
         socket_path(&self.host, "rr")
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Its sessions.
     pub fn peers(&self) -> Vec<PeerRow> {
         peers(&socket_path(&self.host, "rr"))
@@ -138,6 +143,11 @@ impl Worker {
     /// Its control socket.
     pub fn control(&self) -> PathBuf {
         socket_path(&self.host, "worker")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Waits until every session is established.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use nix::sys::signal::Signal;
 use tests::bgp::{
-    Connection, NOTIFICATION, Open, UPDATE, attribute, base, evpn_route, mac_route, message, reach, update,
+    Connection, NOTIFICATION, Open, UPDATE, attribute, base, default_membership, evpn_route, mac_route, message, reach,
+    update,
 };
 use tests::fabric::{Fabric, Family, LAN};
 use tests::host::Host;
@@ -34,19 +35,6 @@ fn establish(host: &Host, last: u8) -> Connection {
     let mut connection = connect(host, last);
     connection.establish(&Open::of([10, 0, 0, last]));
     connection
-}
-
-/// Membership in everything (RFC 4684), without which a reflector sends no routes.
-fn default_membership(from: [u8; 4]) -> Vec<u8> {
-    let mut value = vec![0, 1, 132, 4];
-    value.extend(from);
-    value.extend([0, 0]);
-    update(&[
-        attribute(0x40, 1, &[0]),
-        attribute(0x40, 2, &[]),
-        attribute(0x40, 5, &[0, 0, 0, 100]),
-        attribute(0x80, 14, &value),
-    ])
 }
 
 /// A route of LAN 100 from `10.0.0.LAST`, with these attributes and routes beside it.

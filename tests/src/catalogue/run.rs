@@ -1,0 +1,72 @@
+//! Plays rows in a scene, asserts the invariants after each, lists together what failed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::report::{Outcome, Report};
+use super::scene::Scene;
+use super::stage::Stage;
+use super::{Play, Profile, Row, Verdict};
+
+/// After so many failures the scene tells nothing any more.
+const MAX_FAILURES: usize = 4;
+
+/// Plays all rows of a group in one scene.
+///
+/// # Panics
+///
+/// With all rows that failed, by id, and why.
+pub fn run(group: &str, scene: &Scene, rows: &[Row]) {
+    let mut report = Report::new(group);
+    let mut failures = Vec::new();
+    for row in rows {
+        if let Play::NotApplicable(reason) = row.play {
+            report.not_applicable(row, reason);
+        }
+        for (profile, verdict) in row.trials() {
+            if failures.len() == MAX_FAILURES {
+                report.add(row, profile, Outcome::NotReached);
+                continue;
+            }
+            let begin = Instant::now();
+            let result = catch_unwind(AssertUnwindSafe(|| play(scene, row, profile, verdict)));
+            match result {
+                Ok(()) => report.add(row, profile, Outcome::Passed(begin.elapsed())),
+                Err(panic) => {
+                    report.add(row, profile, Outcome::Failed);
+                    failures.push(format!("{row:?} ({profile:?}, {verdict:?}): {}", words(&*panic)));
+                }
+            }
+        }
+    }
+    report.publish();
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Plays a row once and asserts everything that must hold.
+fn play(scene: &Scene, row: &Row, profile: Profile, verdict: Verdict) {
+    let mut stage = Stage::new(scene, profile);
+    scene.observer.forget();
+    let findings = scene.findings();
+    match &row.play {
+        Play::Greeting(octets) => stage.play_early(&octets(&stage.actor), verdict, false),
+        Play::Open(octets) => stage.play_early(&octets(&stage.actor), verdict, true),
+        Play::Session { capabilities, input } => {
+            let octets = input(&stage.actor);
+            stage.play_session(capabilities, &octets, verdict);
+        }
+        Play::Script(script) => script(&mut stage),
+        Play::NotApplicable(_) => {}
+    }
+    scene.assert_counted(verdict, findings);
+    if let Some(check) = &row.also {
+        check(&mut stage);
+    }
+    drop(stage);
+    scene.assert_unharmed();
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
