@@ -110,6 +110,8 @@ pub struct LanSnapshot {
     pub ports: BTreeMap<PortId, PortSnapshot>,
     /// The MACs behind local ports that the bridge knows.
     pub local: BTreeMap<MacAddr, LocalMac>,
+    /// The MACs of the devices themselves: the bridge, its ports, and what stands on the bridge.
+    pub devices: BTreeSet<MacAddr>,
 }
 
 /// The two rows that forward to a remote MAC.
@@ -202,7 +204,7 @@ pub struct Attached {
     pub host_index: u32,
 }
 
-/// Something that happened in the kernel and was not done through this crate.
+/// Something that happened in the kernel and, unless said otherwise, was not done through this crate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Observation {
     /// A MAC was seen behind a local port, or moved from one local port to another.
@@ -242,6 +244,16 @@ pub enum Observation {
     RowDisturbed {
         /// The row.
         key: Key,
+    },
+    /// A device of the LAN has this MAC, or has it no more: see [`LanSnapshot::devices`]. Told of devices that this
+    /// crate made, too.
+    DeviceMac {
+        /// The LAN.
+        vni: Vni,
+        /// The address.
+        mac: MacAddr,
+        /// There is such a device.
+        present: bool,
     },
     /// A port has gone by itself, usually with its pod's namespace.
     PortGone {

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::forwarding::{Desired, Key};
-use crate::import::{self, Imported, MacRoute, MulticastRoute, Refusal, Remote};
+use crate::import::{self, Exclusion, Imported, MacRoute, MulticastRoute, Refusal, Remote};
 use crate::mac::Learned;
 use crate::outputs::{Context, Outputs, Timer};
 use crate::report::Report;
@@ -100,6 +100,19 @@ impl Engine {
     /// The device of a served LAN is gone.
     pub fn unserve(&mut self, vni: Vni, now: Instant) {
         self.with_known(vni, now, |vrf, cx| vrf.set_served(false, cx));
+    }
+
+    /// A device of this node in the LAN, such as the bridge, has this MAC, or has it no more. No route leads frames for it
+    /// away, whatever its sequence.
+    pub fn device(&mut self, vni: Vni, mac: MacAddr, present: bool, now: Instant) {
+        if mac.is_unicast() {
+            self.with(vni, now, |vrf, cx| vrf.device(mac, present, cx));
+        }
+    }
+
+    /// The MACs of this node's devices, by LAN.
+    pub fn devices(&self) -> impl Iterator<Item = (Vni, MacAddr)> + '_ {
+        self.vrfs.values().flat_map(|vrf| vrf.devices.iter().map(|mac| (vrf.vni, *mac)))
     }
 
     // ---- Local MACs ----
@@ -214,11 +227,13 @@ impl Engine {
 
     fn put_route(&mut self, key: &EvpnKey, imported: Imported, now: Instant) {
         let Imported { vni, route } = imported;
-        let exclusion = match &route {
-            Remote::Mac(route) => route.exclusion,
-            Remote::Multicast(route) => route.exclusion,
-        };
         let stored = self.with(vni, now, |vrf, cx| {
+            let exclusion = match &route {
+                Remote::Mac(route) => {
+                    route.exclusion.or(vrf.devices.contains(&route.mac).then_some(Exclusion::OwnDevice))
+                }
+                Remote::Multicast(route) => route.exclusion,
+            };
             if let Some(reason) = exclusion.filter(|_| vrf.is_active()) {
                 cx.out.report(Report::RouteExcluded { vni: vrf.vni, key: key.clone(), reason });
             }

@@ -84,6 +84,8 @@ pub enum Exclusion {
     PmsiTunnelType,
     /// Neither tunnel endpoint nor originator is the next hop: frames would be sent to a third party.
     PmsiEndpoint,
+    /// The MAC is that of a device of this node in the LAN, such as the bridge: its frames would leave the node.
+    OwnDevice,
 }
 
 impl Exclusion {
@@ -101,6 +103,7 @@ impl Exclusion {
             Self::PmsiMissing => rules::PMSI_MISSING,
             Self::PmsiTunnelType => rules::PMSI_NOT_INGRESS_REPLICATION,
             Self::PmsiEndpoint => rules::PMSI_ENDPOINT,
+            Self::OwnDevice => rules::OWN_DEVICE,
         }
     }
 }
@@ -114,6 +117,7 @@ impl fmt::Display for Exclusion {
             Self::PmsiMissing => "no PMSI tunnel attribute; the sender must announce ingress replication",
             Self::PmsiTunnelType => "not ingress replication; configure that on the sender",
             Self::PmsiEndpoint => "its flood endpoint is not its next hop; make them equal on the sender",
+            Self::OwnDevice => "a device of this node has its MAC; look for a sender that takes it over",
         })
     }
 }

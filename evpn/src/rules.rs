@@ -18,6 +18,8 @@ bgp_core::rules! {
         "The tunnel of a type 3 route is not ingress replication";
     PMSI_ENDPOINT = "pmsi-endpoint", "RFC 7432 section 11.2",
         "The flood endpoint of a type 3 route is neither its next hop nor its originator's";
+    OWN_DEVICE = "own-device", "RFC 9135 section 4.1",
+        "The MAC of a route is that of a device of this node: the bridge, a port, or what stands on the bridge";
     FLOOD_LIMIT = "flood-limit", "limit: max_flood_vteps", "The flood list of a LAN is full";
     REMOTE_MAC_LIMIT = "remote-mac-limit", "limit: max_remote_macs", "The remote MACs of a LAN are at their limit";
     LEARNED_MAC_LIMIT = "learned-mac-limit", "limit: max_learned_macs",

@@ -218,6 +218,7 @@ fn status(vrf: &MacVrf, mac: MacAddr, state: &MacState) -> MacStatus {
             None if state.local.is_some() => MacStatus::Lost,
             None => MacStatus::Remote,
         },
+        Owner::Nobody if vrf.devices.contains(&mac) => MacStatus::Excluded(Exclusion::OwnDevice),
         Owner::Nobody if !vrf.mac_budget.admits(&mac) => MacStatus::Limit,
         Owner::Nobody => state.routes.iter().find_map(|c| c.exclusion).map_or(MacStatus::Limit, MacStatus::Excluded),
     }

@@ -43,6 +43,8 @@ pub(super) struct Lan {
     pub neighbors: HashMap<IpAddr, MacAddr>,
     /// Port and stickiness of each local MAC.
     pub local: HashMap<MacAddr, (u32, bool)>,
+    /// MACs of the devices themselves.
+    pub devices: BTreeSet<MacAddr>,
 }
 
 /// See the module.
@@ -53,6 +55,8 @@ pub(super) struct Table {
     links: HashMap<u32, Link>,
     by_name: HashMap<String, u32>,
     by_master: HashMap<u32, BTreeSet<u32>>,
+    /// What stands on each device.
+    by_lower: HashMap<u32, BTreeSet<u32>>,
     /// VXLAN devices of each VNI, usable or not.
     vxlans: HashMap<Vni, BTreeSet<u32>>,
     lans: BTreeMap<Vni, Lan>,
@@ -80,6 +84,7 @@ impl Table {
             links: HashMap::new(),
             by_name: HashMap::new(),
             by_master: HashMap::new(),
+            by_lower: HashMap::new(),
             vxlans: HashMap::new(),
             lans: BTreeMap::new(),
             bridge_lan: HashMap::new(),
@@ -179,6 +184,9 @@ impl Table {
         if let Some(master) = link.master {
             self.by_master.entry(master).or_default().insert(link.index);
         }
+        if let Some(lower) = link.lower {
+            self.by_lower.entry(lower).or_default().insert(link.index);
+        }
         if let LinkKind::Vxlan(Vxlan { vni: Some(vni), .. }) = link.kind {
             self.vxlans.entry(vni).or_default().insert(link.index);
         }
@@ -206,14 +214,8 @@ impl Table {
         if self.by_name.get(&link.name) == Some(&index) {
             self.by_name.remove(&link.name);
         }
-        if let Some(master) = link.master
-            && let Some(siblings) = self.by_master.get_mut(&master)
-        {
-            siblings.remove(&index);
-            if siblings.is_empty() {
-                self.by_master.remove(&master);
-            }
-        }
+        remove_from(&mut self.by_master, link.master, index);
+        remove_from(&mut self.by_lower, link.lower, index);
         if let LinkKind::Vxlan(Vxlan { vni: Some(vni), .. }) = link.kind
             && let Some(twins) = self.vxlans.get_mut(&vni)
         {
@@ -227,7 +229,8 @@ impl Table {
         let mut vnis = BTreeSet::new();
         vnis.extend(self.bridge_lan.get(&link.index));
         vnis.extend(self.tunnel_lan.get(&link.index));
-        vnis.extend(link.master.and_then(|master| self.bridge_lan.get(&master)));
+        let beneath = [link.master, link.lower].into_iter().flatten();
+        vnis.extend(beneath.filter_map(|index| self.bridge_lan.get(&index)));
         match link.kind {
             LinkKind::Vxlan(vxlan) => vnis.extend(vxlan.vni),
             LinkKind::Bridge => {
@@ -305,6 +308,7 @@ impl Table {
             self.tunnel_changed(vni, &mut lan, tunnel);
         }
         self.reconsider_ports(vni, &mut lan);
+        self.reconsider_devices(vni, &mut lan);
         let adopted = self.ownership == Ownership::Adopted;
         let down = bridge.and_then(|index| self.links.get(&index)).is_none_or(|link| !link.up);
         if !adopted && down && !bridge.is_some_and(|index| self.doomed.contains(&index)) {
@@ -367,6 +371,23 @@ impl Table {
             self.observe(Observation::PortGone { vni, port: id });
         }
         lan.ports = ports;
+    }
+
+    /// The bridge has an address of its own, so has each port, and so has what stands on the bridge: a gateway's MACVLAN.
+    fn reconsider_devices(&mut self, vni: Vni, lan: &mut Lan) {
+        let bridge = lan.bridge.and_then(|bridge| self.links.get(&bridge));
+        let ports = lan.bridge.and_then(|bridge| self.by_master.get(&bridge)).into_iter().flatten();
+        let upper = lan.bridge.and_then(|bridge| self.by_lower.get(&bridge)).into_iter().flatten();
+        let others = ports.chain(upper).filter_map(|index| self.links.get(index));
+        let devices =
+            bridge.into_iter().chain(others).filter_map(|link| link.mac).filter(|mac| mac.is_unicast()).collect();
+        let before = std::mem::replace(&mut lan.devices, devices);
+        for &mac in before.difference(&lan.devices) {
+            self.observe(Observation::DeviceMac { vni, mac, present: false });
+        }
+        for &mac in lan.devices.difference(&before) {
+            self.observe(Observation::DeviceMac { vni, mac, present: true });
+        }
     }
 
     /// The LANs that somebody disturbed since the last call.
@@ -564,6 +585,7 @@ impl Table {
             neighbors: lan.neighbors.iter().map(|(&ip, &mac)| (ip, mac)).collect(),
             ports: lan.ports.iter().filter_map(port).collect(),
             local: lan.local.iter().filter_map(local).collect(),
+            devices: lan.devices.clone(),
         }
     }
 
@@ -582,6 +604,17 @@ impl Table {
                     "VXLAN device {name} is not served: it must be up, in a bridge of its own, not in external mode, with local address {vtep}"
                 );
             }
+        }
+    }
+}
+
+/// Takes a device off the list of those in, or on, another one.
+fn remove_from(lists: &mut HashMap<u32, BTreeSet<u32>>, of: Option<u32>, index: u32) {
+    let Some(of) = of else { return };
+    if let Some(list) = lists.get_mut(&of) {
+        list.remove(&index);
+        if list.is_empty() {
+            lists.remove(&of);
         }
     }
 }

@@ -123,6 +123,8 @@ pub(super) struct Link {
     pub carrier: bool,
     pub loopback: bool,
     pub master: Option<u32>,
+    /// The device of this namespace on which it stands.
+    pub lower: Option<u32>,
     pub mac: Option<MacAddr>,
     pub kind: LinkKind,
 }
@@ -163,20 +165,26 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
         carrier: has(libc::IFF_UP) && has(libc::IFF_LOWER_UP),
         loopback: has(libc::IFF_LOOPBACK),
         master: None,
+        lower: None,
         mac: None,
         kind: LinkKind::Other,
     };
+    let mut elsewhere = false;
     for (kind, value) in attributes(body.get(IFINFOMSG_LEN..)?) {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_IFALIAS => link.alias = text(value),
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
             libc::IFLA_MASTER => link.master = u32_at(value, 0).filter(|&index| index != 0),
+            libc::IFLA_LINK => link.lower = u32_at(value, 0).filter(|&index| index != 0),
+            libc::IFLA_LINK_NETNSID => elsewhere = true,
             libc::IFLA_ADDRESS => link.mac = value.try_into().ok().map(MacAddr),
             libc::IFLA_LINKINFO => link.kind = link_kind(value),
             _ => {}
         }
     }
+    // A veth's other end, and an index of another namespace, is no device on which this one stands.
+    link.lower = link.lower.filter(|_| !elsewhere && link.kind != LinkKind::Veth);
     Some(link)
 }
 

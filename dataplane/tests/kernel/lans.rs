@@ -1,8 +1,9 @@
 //! Devices: LANs, members, tunnels, MTU.
 
 use super::sandbox::*;
+use bgp_core::types::MacAddr;
 use dataplane::linux::{Config, Linux, Mode};
-use dataplane::{AttachError, ChangeError, Dataplane, Error, PortId};
+use dataplane::{AttachError, ChangeError, Dataplane, Error, Observation, PortId};
 use evpn::forwarding::Key;
 
 #[test]
@@ -33,6 +34,33 @@ fn a_lan_lives_from_its_first_member_to_its_last() {
         linux.detach(&[PortId::attachment("b", "eth0")]).unwrap();
         assert!(observed(&mut linux).is_empty(), "own work is no news");
         apply(&mut linux, &[without(Key::Tunnel(vni(7)))]);
+    });
+}
+
+/// The MAC of a device of the overlay namespace.
+fn mac_of(device: &str) -> MacAddr {
+    sh(&format!("ip netns exec overlay cat /sys/class/net/{device}/address")).trim().parse().unwrap()
+}
+
+#[test]
+fn the_addresses_of_a_lans_devices_are_told_as_they_come_and_go() {
+    sandbox(|| {
+        let mut linux = node();
+        let port = pod(&mut linux, "a", 7, None).host_interface;
+        apply(&mut linux, &[tunnel(7)]);
+        sh("ip -n overlay link add gateway link br7 address 00:00:5e:00:01:07 type macvlan mode bridge");
+        let gateway = "00:00:5e:00:01:07".parse().unwrap();
+        let told = |mac, present| Observation::DeviceMac { vni: vni(7), mac, present };
+        let mut news = observe(&mut linux, &told(gateway, true));
+        for device in ["br7", "vx7", &port] {
+            let own = mac_of(device);
+            assert!(linux.snapshot().unwrap().lans[&vni(7)].devices.contains(&own), "{device} {own}");
+        }
+        sh("ip -n overlay link del gateway");
+        news.extend(observe(&mut linux, &told(gateway, false)));
+        assert!(!linux.snapshot().unwrap().lans[&vni(7)].devices.contains(&gateway));
+        linux.detach(&[PortId::attachment("a", "eth0")]).unwrap();
+        assert!(news.iter().all(|news| matches!(news, Observation::DeviceMac { .. })), "{news:?}");
     });
 }
 

@@ -83,6 +83,8 @@ pub(crate) struct MacVrf {
     neighbors: BTreeMap<IpAddr, Candidates<NeighborRoute>>,
     /// Addresses of claims.
     local_ips: BTreeSet<(IpAddr, MacAddr)>,
+    /// MACs of this node's own devices in the LAN: no route leads their frames away.
+    pub(crate) devices: BTreeSet<MacAddr>,
     /// Rows found in the kernel at start that no route has confirmed yet.
     pub(crate) stale: BTreeMap<Key, Desired>,
     pub(crate) tunnel: Tunnel,
@@ -105,6 +107,7 @@ impl MacVrf {
             flood: BTreeMap::new(),
             neighbors: BTreeMap::new(),
             local_ips: BTreeSet::new(),
+            devices: BTreeSet::new(),
             stale: BTreeMap::new(),
             tunnel: Tunnel::Down,
             usable_routes: 0,
@@ -120,7 +123,8 @@ impl MacVrf {
 
     /// Whether nothing is known of the VNI.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.is_active() && self.macs.is_empty() && self.multicast.is_empty() && self.stale.is_empty()
+        let has_no_routes = self.macs.is_empty() && self.multicast.is_empty();
+        !self.is_active() && has_no_routes && self.stale.is_empty() && self.devices.is_empty()
     }
 
     /// Whether routes of the LAN that others hold may still be on their way here.
@@ -272,6 +276,11 @@ impl MacVrf {
         current.or_else(|| self.stale.get(&key).copied())
     }
 
+    /// Whether a remote row for the MAC may be written at all.
+    fn may_install(&self, mac: MacAddr) -> bool {
+        self.mac_budget.admits(&mac) && !self.devices.contains(&mac)
+    }
+
     /// Whether flooded frames go to a VTEP.
     pub(crate) fn floods(&self, vtep: IpAddr) -> bool {
         self.flood.contains_key(&vtep) && self.flood_budget.admits(&vtep)
@@ -283,7 +292,7 @@ impl MacVrf {
             return None;
         }
         let mac = self.neighbors.get(&ip)?.best()?.key.mac;
-        self.mac_budget.admits(&mac).then_some(mac)
+        self.may_install(mac).then_some(mac)
     }
 
     /// Whether a claim that has not yielded holds the address.

@@ -49,7 +49,7 @@ impl MacVrf {
         let promoted = if is_last { self.mac_budget.leave(&mac) } else { None };
         self.settle(mac, Cause::Withdrawal, cx);
         if let Some(promoted) = promoted {
-            self.promote(promoted, cx);
+            self.look_again(promoted, Cause::Admission, cx);
         }
         self.refresh_tunnel(cx);
     }
@@ -64,14 +64,23 @@ impl MacVrf {
         }
     }
 
-    /// A MAC that waited for a place among the remote MACs got it.
-    fn promote(&mut self, mac: MacAddr, cx: &mut Context<'_>) {
+    /// A device of this node has the MAC, or no more.
+    pub(crate) fn device(&mut self, mac: MacAddr, present: bool, cx: &mut Context<'_>) {
+        let changed = if present { self.devices.insert(mac) } else { self.devices.remove(&mac) };
+        if changed {
+            self.confirm(Key::Mac(self.vni, mac), cx);
+            self.look_again(mac, if present { Cause::Withdrawal } else { Cause::Admission }, cx);
+        }
+    }
+
+    /// Whether a MAC's routes may be installed has changed: decides again about it and its addresses.
+    fn look_again(&mut self, mac: MacAddr, cause: Cause, cx: &mut Context<'_>) {
         let routes = self.macs.get(&mac).map(|state| &state.routes);
         let ips: Vec<IpAddr> = routes.into_iter().flat_map(|r| r.iter()).filter_map(|c| c.key.ip).collect();
         for ip in ips {
             self.mark(Key::Neighbor(self.vni, ip), cx);
         }
-        self.settle(mac, Cause::Admission, cx);
+        self.settle(mac, cause, cx);
     }
 
     pub(crate) fn put_multicast(&mut self, route: RemoteMulticast, cx: &mut Context<'_>) {

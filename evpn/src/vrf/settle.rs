@@ -26,7 +26,7 @@ pub(super) enum Cause {
     Arrival,
     /// A route went away.
     Withdrawal,
-    /// A place among the remote MACs became free.
+    /// A place among the remote MACs became free, or no device of this node has the MAC any more.
     Admission,
     /// A freeze ended.
     Thaw,
@@ -62,9 +62,9 @@ impl MacVrf {
     /// The best usable route of a MAC (inner option); `None` where nothing is known of the MAC. Where no rival is
     /// left, a freeze has lost its reason.
     fn rival(&mut self, mac: MacAddr, cx: &mut Context<'_>) -> Option<Option<Contender>> {
-        let is_admitted = self.mac_budget.admits(&mac);
+        let may_install = self.may_install(mac);
         let best = self.macs.get(&mac)?.routes.best().map(|candidate| candidate.contender);
-        let rival = best.filter(|_| is_admitted);
+        let rival = best.filter(|_| may_install);
         if rival.is_none() {
             self.thaw(mac, cx);
         }

@@ -8,7 +8,7 @@
 //! attach VNI PORT       detach VNI PORT     serve VNI      unserve VNI
 //! claim VNI PORT MAC [ip A]… [sticky]       restore …       release VNI PORT MAC
 //! learned VNI PORT MAC [sticky]             taken-over VNI PORT MAC [sticky]       forgotten VNI PORT MAC
-//! written-remote VNI MAC
+//! written-remote VNI MAC                    device VNI MAC [gone]
 //! mac VNI MAC via VTEP [ip A] [seq N] [sticky] [llgr-stale] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
 //! flood VNI via VTEP [originator A] [pmsi A|none|pim] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
 //! withdraw mac …        withdraw flood …    with what identifies the route
@@ -124,6 +124,10 @@ impl Rig {
                 self.engine.taken_over(vni, member, mac, words.next().is_some(), now);
             }
             "written-remote" => self.engine.written_remote(vni(&mut words), mac(&mut words), now),
+            "device" => {
+                let (vni, mac) = (vni(&mut words), mac(&mut words));
+                self.engine.device(vni, mac, words.next().is_none(), now);
+            }
             "forgotten" => self.engine.forgotten(vni(&mut words), member(&mut words), mac(&mut words), now),
             "clear" => self.engine.clear_duplicate(vni(&mut words), mac(&mut words), now),
             "mac" | "flood" => {

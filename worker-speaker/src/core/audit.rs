@@ -35,6 +35,7 @@ impl Core {
                 None => self.work.push_back(Work::Forget(port)),
             }
         }
+        self.take_devices(snapshot, now);
         self.take_local_macs(snapshot, now);
         let rows = rows_of(snapshot);
         let count = rows.len();
@@ -68,6 +69,7 @@ impl Core {
             }
         }
         self.take_ports(snapshot, now);
+        self.take_devices(snapshot, now);
         self.take_local_macs(snapshot, now);
         for change in plan(&self.engine.all_desired(), snapshot) {
             self.forwarder.mark(change.key);
@@ -94,6 +96,20 @@ impl Core {
         let shown = |id: &PortId| snapshot.lans.values().any(|lan| lan.ports.contains_key(id));
         for id in self.ports.still_leaving(shown) {
             self.remove_device(id);
+        }
+    }
+
+    /// The devices' own addresses are what the engine knows of them: additions and removals.
+    fn take_devices(&mut self, snapshot: &Snapshot, now: Instant) {
+        let there = |vni: Vni, mac: MacAddr| snapshot.lans.get(&vni).is_some_and(|lan| lan.devices.contains(&mac));
+        let gone: Vec<(Vni, MacAddr)> = self.engine.devices().filter(|(vni, mac)| !there(*vni, *mac)).collect();
+        for (vni, mac) in gone {
+            self.engine.device(vni, mac, false, now);
+        }
+        for (&vni, lan) in &snapshot.lans {
+            for &mac in &lan.devices {
+                self.engine.device(vni, mac, true, now);
+            }
         }
     }
 

@@ -330,6 +330,7 @@ impl Core {
                     self.engine.forgotten(vni, port.member, mac, now);
                 }
             }
+            Observation::DeviceMac { vni, mac, present } => self.engine.device(vni, mac, present, now),
             Observation::RowDisturbed { key } => self.forwarder.mark(key),
             Observation::TunnelGone { vni } => self.mark_lan(vni),
             Observation::PortGone { port, .. } => {
