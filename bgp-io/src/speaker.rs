@@ -332,7 +332,7 @@ impl Speaker {
         let why = reason.cause.to_string();
         tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = ?reason.keeps, "session down");
         peer.last_error = Some(why);
-        self.rib.peer_down(id, &reason.keeps, reason.restart_time, now);
+        self.rib.peer_down(id, &reason.keeps, now);
         self.forget_if_gone(id);
     }
 

@@ -20,9 +20,6 @@ use crate::rules;
 /// The tunnel type of VXLAN in the encapsulation community (RFC 8365 section 11).
 const TUNNEL_TYPE_VXLAN: u16 = 8;
 
-/// The community of a route whose sender is gone (RFC 9494 section 3.3).
-const LLGR_STALE: u32 = 0xffff_0006;
-
 /// Why a route belongs to no LAN of this worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
@@ -220,7 +217,7 @@ fn offers_vxlan(config: &Config, attributes: &PathAttributes) -> bool {
 fn remote_mac(config: &Config, key: MacRoute, mac: MacAddr, attributes: &PathAttributes) -> RemoteMac {
     let mobility = attributes.mac_mobility();
     let contender = Contender {
-        stale: attributes.communities.contains(&LLGR_STALE),
+        stale: attributes.is_long_lived_stale(),
         sticky: mobility.sticky,
         sequence: mobility.sequence,
         vtep: attributes.next_hop,

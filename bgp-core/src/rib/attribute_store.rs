@@ -17,6 +17,7 @@ use super::peer::PeerClass;
 use super::target_sets::{RtSetId, TargetSets};
 use crate::types::{MacMobility, PeerId, RouterId};
 use crate::wire::PathAttributes;
+use crate::wire::attributes::community;
 
 /// Who announced a set, with what best path and reflection ask about it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -59,6 +60,8 @@ pub struct AttributeSet {
     pub mobility: MacMobility,
     /// The part of best path that is a total order.
     pub rank: Rank,
+    /// It carries LLGR_STALE, received or added here (RFC 9494 section 4.3).
+    pub long_lived_stale: bool,
     hash: u64,
     octets: usize,
     references: u32,
@@ -95,6 +98,31 @@ impl AttributeStore {
 
     /// The id of a set, with one more reference to it.
     pub fn acquire(&mut self, source: &Source, attributes: PathAttributes) -> AttributeId {
+        self.intern(source, attributes, footprint)
+    }
+
+    /// The same set with LLGR_STALE (RFC 9494 section 4.2), with one more reference to it; none if it refuses that by NO_LLGR.
+    /// It is not charged to its source, which has paid for the set that it stands for and will for the one that replaces it.
+    pub fn acquire_long_lived_stale(&mut self, id: AttributeId) -> Option<AttributeId> {
+        let set = self.get(id)?;
+        if set.attributes.communities.contains(&community::NO_LLGR) {
+            return None;
+        }
+        if set.long_lived_stale {
+            self.retain(id);
+            return Some(id);
+        }
+        let (source, mut attributes) = (set.source, PathAttributes::clone(&set.attributes));
+        attributes.communities.push(community::LLGR_STALE);
+        Some(self.intern(&source, attributes, |_| 0))
+    }
+
+    fn intern(
+        &mut self,
+        source: &Source,
+        attributes: PathAttributes,
+        octets: impl FnOnce(&PathAttributes) -> usize,
+    ) -> AttributeId {
         let hash = self.hasher.hash_one((source.peer, &attributes));
         let equal =
             |id: &AttributeId| self.get(*id).is_some_and(|set| set.source == *source && *set.attributes == attributes);
@@ -102,17 +130,18 @@ impl AttributeStore {
             self.retain(id);
             return id;
         }
-        self.insert(hash, source, attributes)
+        let octets = octets(&attributes);
+        self.insert(hash, source, attributes, octets)
     }
 
-    fn insert(&mut self, hash: u64, source: &Source, attributes: PathAttributes) -> AttributeId {
-        let octets = footprint(&attributes);
+    fn insert(&mut self, hash: u64, source: &Source, attributes: PathAttributes, octets: usize) -> AttributeId {
         *self.octets.entry(source.peer).or_default() += octets;
         let set = AttributeSet {
             source: *source,
             targets: self.targets.acquire(attributes.route_targets()),
             mobility: attributes.mac_mobility(),
             rank: Rank::new(source, &attributes),
+            long_lived_stale: attributes.is_long_lived_stale(),
             attributes: Arc::new(attributes),
             hash,
             octets,

@@ -5,7 +5,7 @@
 //! one neighbour AS, and mobility sequences wrap around.
 //!
 //! ```text
-//!   stale last ─► EVPN type 2: sticky ─► newest sequence ─► lowest next hop ─► own ─► LOCAL_PREF ─► AS_PATH length
+//!   long-lived stale last ─► stale last ─► EVPN type 2: sticky ─► newest sequence ─► lowest next hop ─► own ─► LOCAL_PREF ─► AS_PATH length
 //!     ─► ORIGIN ─► MED in one AS ─► eBGP ─► ORIGINATOR_ID or router id ─► CLUSTER_LIST length ─► peer address
 //! ```
 
@@ -23,7 +23,9 @@ use crate::wire::PathAttributes;
 pub enum Reason {
     /// There is no other route.
     Only,
-    /// Stale routes come last (RFC 4724).
+    /// Long-lived stale routes are the least preferred (RFC 9494 section 4.4).
+    LongLivedStale,
+    /// Stale routes lose to those of a session that is up (RFC 4724).
     Stale,
     /// A sticky MAC does not move (RFC 7432 section 15.2).
     Sticky,
@@ -57,6 +59,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Only => "the only route",
+            Self::LongLivedStale => "not long-lived stale",
             Self::Stale => "not stale",
             Self::Sticky => "sticky MAC",
             Self::MobilitySequence => "mobility sequence",
@@ -124,6 +127,13 @@ pub struct Candidate<'a> {
     pub stale: bool,
 }
 
+impl Candidate<'_> {
+    /// What counts before anything else; lower is better.
+    fn staleness(&self) -> (bool, bool) {
+        (self.set.long_lived_stale, self.stale)
+    }
+}
+
 /// Candidates still in the race, by position.
 type Survivors = SmallVec<[usize; 4]>;
 
@@ -157,7 +167,7 @@ pub fn is_plainly_worse(rival: Candidate<'_>, best: Candidate<'_>, mobility: boo
     let candidates = [best, rival];
     if mobility && rival.set.mobility != best.set.mobility {
         // A third sequence may change which of the others is newest.
-        return rival.stale && !best.stale;
+        return rival.staleness() > best.staleness();
     }
     select(&candidates, mobility) == Some(0)
 }
@@ -172,6 +182,7 @@ struct Race<'a, 'b, L> {
 impl<'a, L: FnMut(usize, Reason)> Race<'a, '_, L> {
     fn run(candidates: &[Candidate<'a>], mobility: bool, lost: L) -> Option<usize> {
         let mut race = Race { candidates, survivors: (0..candidates.len()).collect(), lost };
+        race.keep_lowest(Reason::LongLivedStale, |candidate| candidate.set.long_lived_stale);
         race.keep_lowest(Reason::Stale, |candidate| candidate.stale);
         if mobility {
             race.mobility();

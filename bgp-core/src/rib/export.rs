@@ -11,22 +11,24 @@
 //! *As is*: LOCAL_PREF is added where there is none. *Reflected* (RFC 4456 section 8): ORIGINATOR_ID is set unless there
 //! is one, the cluster id is prepended to CLUSTER_LIST. *AS prepended*: LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST do
 //! not leave the AS, nor does a MED that came from another one (RFC 4271 section 5.1.4). The next hop, the VTEP, is never
-//! touched. Nothing of this depends on the receiver beyond its class, so one encoding serves a group.
+//! touched.
+//!
+//! A long-lived stale route goes as it is to peers that sent the capability (RFC 9494 section 4.3). To those that did not
+//! it goes within the AS only, with LOCAL_PREF 0 and NO_EXPORT (section 4.6): a worker that knows nothing of all this
+//! would otherwise stop forwarding to a node whose only fault is that its control plane is away.
+//!
+//! Nothing of this depends on the receiver beyond its group's key, so one encoding serves a group.
 
 use super::attribute_store::AttributeSet;
 use super::config::RibConfig;
 use super::decision::DEFAULT_LOCAL_PREF;
 use super::peer::PeerClass;
 use super::rules;
+use super::update_group::GroupKey;
 use crate::rule::Rule;
 use crate::types::Asn;
 use crate::wire::PathAttributes;
-use crate::wire::attributes::AsSegment;
-
-/// Well-known communities (RFC 1997).
-const NO_EXPORT: u32 = 0xffff_ff01;
-const NO_ADVERTISE: u32 = 0xffff_ff02;
-const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
+use crate::wire::attributes::{AsSegment, community};
 
 /// A segment of an AS_PATH counts its numbers in one octet.
 const MAX_SEGMENT: usize = 255;
@@ -38,13 +40,15 @@ pub struct ExportPolicy {
     local_asn: Asn,
     cluster_id: u32,
     reflected: bool,
+    long_lived: bool,
 }
 
 impl ExportPolicy {
-    /// The policy towards peers of `class`; `reflected` is false for a family of which only own routes are sent.
-    pub fn new(class: PeerClass, config: &RibConfig, reflected: bool) -> Self {
+    /// The policy towards a group; `reflected` is false for a family of which only own routes are sent.
+    pub fn new(key: &GroupKey, config: &RibConfig, reflected: bool) -> Self {
         let cluster_id = config.cluster_id().unwrap_or(config.router_id.0);
-        Self { class, local_asn: config.local_asn, cluster_id, reflected }
+        let GroupKey { class, long_lived, .. } = *key;
+        Self { class, local_asn: config.local_asn, cluster_id, reflected, long_lived }
     }
 
     /// Whether routes with these attributes are exported at all.
@@ -54,14 +58,15 @@ impl ExportPolicy {
             (PeerClass::NonClient, PeerClass::NonClient) => false,
             _ => self.reflected,
         };
+        let known = self.long_lived || !set.long_lived_stale || self.class != PeerClass::External;
         let communities = &set.attributes.communities;
-        split && !communities.iter().any(|community| self.is_stopped_by(*community))
+        split && known && !communities.iter().any(|community| self.is_stopped_by(*community))
     }
 
     fn is_stopped_by(&self, community: u32) -> bool {
         match community {
-            NO_ADVERTISE => true,
-            NO_EXPORT | NO_EXPORT_SUBCONFED => self.class == PeerClass::External,
+            community::NO_ADVERTISE => true,
+            community::NO_EXPORT | community::NO_EXPORT_SUBCONFED => self.class == PeerClass::External,
             _ => false,
         }
     }
@@ -78,6 +83,12 @@ impl ExportPolicy {
 
     fn stay_in_as(&self, set: &AttributeSet, attributes: &mut PathAttributes) {
         attributes.local_pref.get_or_insert(DEFAULT_LOCAL_PREF);
+        if set.long_lived_stale && !self.long_lived {
+            attributes.local_pref = Some(0);
+            if !attributes.communities.contains(&community::NO_EXPORT) {
+                attributes.communities.push(community::NO_EXPORT);
+            }
+        }
         if matches!(set.source.class, PeerClass::Client | PeerClass::NonClient) {
             attributes.originator_id.get_or_insert(set.source.router_id);
             attributes.cluster_list.insert(0, self.cluster_id);

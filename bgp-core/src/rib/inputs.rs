@@ -5,12 +5,14 @@ use super::export::admit;
 use super::family::Family;
 use super::peer::PeerInfo;
 use super::plane::{Input, Plane};
+use super::retention::{Loss, Retained};
 use super::rt_constrain::{Filter, Interest, MembershipChange};
 use super::update_group::GroupKey;
 use super::view::UpdateOutcome;
 use super::{PeerLimits, Rib};
 use crate::rule::Rule;
-use crate::time::{Duration, Instant};
+use crate::session::Retention;
+use crate::time::Instant;
 use crate::types::{AddressFamily, PeerId};
 use crate::wire::message::{Reach, RefreshKind, Routes, Unreach};
 use crate::wire::{EncodeContext, Evpn, MaxMessage, RouteRefresh, RtConstrain, RtMembership, Update};
@@ -44,8 +46,10 @@ pub struct PeerFamilyState {
     pub withdrawn: u64,
     /// End-of-RIB has come, or its time has run out.
     pub end_of_rib: bool,
-    /// When stale routes go, and end-of-RIB is taken as received if the peer is up.
+    /// When stale routes go or become long-lived stale, and end-of-RIB is taken as received if the peer is up.
     pub deadline: Option<Instant>,
+    /// How long its routes outlive its sessions.
+    pub retained: Retained,
     /// When the refresh that the peer has begun is taken as ended.
     pub refresh_deadline: Option<Instant>,
 }
@@ -68,20 +72,22 @@ impl Peer {
 }
 
 impl Rib {
-    /// A session is established. Stale routes of families whose forwarding state was not preserved go at once.
+    /// A session is established. Stale routes of families whose forwarding state was not preserved (F
+    /// bit) go at once.
     pub fn peer_up(&mut self, peer: PeerId, info: PeerInfo, now: Instant) {
         if self.peers.get(&peer).is_some_and(|known| known.up) {
-            self.peer_down(peer, &[], Duration::ZERO, now);
+            self.peer_down(peer, &[], now);
         }
         for family in FAMILIES {
-            if !info.family(family).is_some_and(|negotiated| negotiated.forwarding_preserved) {
+            let known = self.peers.get_mut(&peer).and_then(|known| known.family_mut(family));
+            if !known.is_some_and(|known| known.retained.returned(info.family(family))) {
                 self.purge(peer, family);
             }
         }
         self.enter(peer, &info, now);
         let max_message = if info.extended_message { MaxMessage::Extended } else { MaxMessage::Standard };
         let context = EncodeContext { four_octet_as: info.four_octet_as, max_message };
-        let key = GroupKey { class: info.class, context };
+        let key = GroupKey { class: info.class, context, long_lived: info.long_lived_known };
         let (config, enhanced) = (&self.config, info.enhanced_refresh);
         let constrained = info.family(AddressFamily::RT_CONSTRAIN).is_some();
         if constrained {
@@ -112,6 +118,7 @@ impl Rib {
             state.deadline = negotiated.map(|_| now + wait);
             state.refresh_deadline = None;
             self.gates.at(state.deadline);
+            self.gates.at(state.retained.expires());
         }
         self.gates.at(Some(hold_until));
         let state = Peer { info: info.clone(), up: true, hold_over: false, hold_until, families };
@@ -119,28 +126,34 @@ impl Rib {
     }
 
     /// A session is gone. Routes of the families in `keep` become stale until the peer is back and has sent its
-    /// end-of-RIB, `restart_time` at most (RFC 4724 section 4.2); all others go. So do routes that were stale already.
-    pub fn peer_down(&mut self, peer: PeerId, keep: &[AddressFamily], restart_time: Duration, now: Instant) {
+    /// end-of-RIB, for their restart time at most (RFC 4724 section 4.2), and after that long-lived stale for their
+    /// long-lived time (RFC 9494 section 4.2); all others go.
+    pub fn peer_down(&mut self, peer: PeerId, keep: &[Retention], now: Instant) {
         let Some(state) = self.peers.get_mut(&peer).filter(|state| state.up) else { return };
         state.up = false;
-        let deadline = now + restart_time;
-        for (family, state) in FAMILIES.into_iter().zip(&mut state.families) {
-            let kept = state.active && keep.contains(&family);
+        let mut losses = [Loss::Purge; FAMILIES.len()];
+        for ((family, state), loss) in FAMILIES.into_iter().zip(&mut state.families).zip(&mut losses) {
+            let kept = keep.iter().find(|kept| state.active && kept.family == family);
+            *loss = state.retained.lost(kept, now);
             state.active = false;
             state.refresh_deadline = None;
-            state.deadline = kept.then_some(deadline);
+            state.deadline = match *loss {
+                Loss::Purge => None,
+                Loss::Keep { deadline, .. } => Some(deadline),
+            };
+            self.gates.at(state.deadline);
         }
-        let kept = state.families.each_ref().map(|state| state.deadline.is_some());
-        self.gates.at(Some(deadline));
         self.evpn.leave(peer);
         self.memberships.leave(peer);
-        for (family, kept) in FAMILIES.into_iter().zip(kept) {
-            match (family, kept) {
-                (_, false) => self.purge(peer, family),
-                (AddressFamily::EVPN, true) => self.evpn.keep_stale(peer),
-                (_, true) => self.memberships.keep_stale(peer),
+        for (family, loss) in FAMILIES.into_iter().zip(losses) {
+            match (family, loss) {
+                (_, Loss::Purge) => self.purge(peer, family),
+                (AddressFamily::EVPN, Loss::Keep { stale_too, .. }) => self.evpn.keep_stale(peer, stale_too),
+                (_, Loss::Keep { stale_too, .. }) => self.memberships.keep_stale(peer, stale_too),
             }
         }
+        // There may be no restart time at all.
+        self.peer_timeout(peer, now);
         self.gates.touch();
     }
 
@@ -173,8 +186,9 @@ impl Rib {
         admit(&self.config, attributes, usable).err()
     }
 
-    /// Applies an UPDATE of an established peer, end-of-RIB markers included.
-    pub fn update(&mut self, peer: PeerId, update: Update, now: Instant) -> UpdateOutcome {
+    /// Applies an UPDATE of an established peer, end-of-RIB markers included. Every input carries the time; nothing in this
+    /// one depends on it.
+    pub fn update(&mut self, peer: PeerId, update: Update, _now: Instant) -> UpdateOutcome {
         let mut outcome = UpdateOutcome::default();
         let mut interest = Vec::new();
         for unreach in update.unreach {
@@ -188,7 +202,7 @@ impl Rib {
             self.disable(peer, family);
         }
         if let Some(family) = update.end_of_rib.filter(|family| self.accepts(peer, *family)) {
-            self.end_of_rib_received(peer, family, now);
+            self.end_of_rib_received(peer, family);
         }
         outcome
     }
@@ -255,6 +269,7 @@ impl Rib {
         state.active = false;
         // Nobody waits for what will not be read.
         (state.end_of_rib, state.deadline, state.refresh_deadline) = (true, None, None);
+        state.retained.clear();
         self.purge(peer, family);
         self.gates.touch();
     }
@@ -296,6 +311,15 @@ impl Rib {
         }
     }
 
+    /// What is stale of a peer becomes long-lived stale.
+    pub(super) fn begin_long_lived(&mut self, peer: PeerId, family: AddressFamily) {
+        if family == AddressFamily::EVPN {
+            self.evpn.table.mark_long_lived(peer, &mut self.evpn.store);
+        } else if self.memberships.table.mark_long_lived(peer, &mut self.memberships.store) > 0 {
+            self.evpn.replace_interest(peer, self.memberships.interest(peer));
+        }
+    }
+
     /// Drops what is still stale of a peer.
     pub(super) fn sweep(&mut self, peer: PeerId, family: AddressFamily) {
         if family == AddressFamily::EVPN {
@@ -311,9 +335,11 @@ fn change(key: &RtMembership, held: bool) -> MembershipChange {
 }
 
 impl<F: Family> Plane<F> {
-    /// Keeps a peer's routes as stale, except those that were stale before (RFC 4724 section 4.2).
-    fn keep_stale(&mut self, peer: PeerId) {
-        self.table.withdraw_stale(peer, &mut self.store);
+    /// Keeps a peer's routes as stale; those that were stale before only if `stale_too`.
+    fn keep_stale(&mut self, peer: PeerId, stale_too: bool) {
+        if !stale_too {
+            self.table.withdraw_stale(peer, &mut self.store);
+        }
         self.table.mark_stale(peer);
     }
 }

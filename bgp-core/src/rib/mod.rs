@@ -19,6 +19,7 @@
 //! | `update_group`, `log`, `member`, `bits` | the fan-out |
 //! | `rt_constrain` | what a peer's memberships let through |
 //! | `plane` | one family: table and groups |
+//! | `retention` | how long routes outlive their session |
 //! | `inputs`, `restart`, `show` | the facade: what peers do, end-of-RIB and timers, views |
 
 mod attribute_store;
@@ -34,6 +35,7 @@ mod member;
 mod peer;
 mod plane;
 mod restart;
+mod retention;
 mod rt_constrain;
 pub mod rules;
 mod selection;

@@ -38,6 +38,8 @@ pub struct PeerInfo {
     pub extended_message: bool,
     /// Enhanced route refresh was negotiated (RFC 7313).
     pub enhanced_refresh: bool,
+    /// It sent the capability of long-lived graceful restart (RFC 9494): it knows what long-lived stale routes are.
+    pub long_lived_known: bool,
     /// The families negotiated, each at most once.
     pub families: SmallVec<[PeerFamily; 2]>,
     /// What the peer may cost.
@@ -49,8 +51,9 @@ impl PeerInfo {
     pub fn new(class: PeerClass, address: IpAddr, limits: PeerLimits, negotiated: &Negotiated) -> Self {
         let families = negotiated.families.iter().map(|family| PeerFamily {
             family: *family,
-            graceful_restart: negotiated.restart_families().any(|restarting| restarting == *family),
+            graceful_restart: negotiated.retentions().any(|kept| kept.family == *family),
             forwarding_preserved: negotiated.preserves(*family),
+            long_lived_preserved: negotiated.preserves_long_lived(*family),
         });
         Self {
             class,
@@ -60,6 +63,7 @@ impl PeerInfo {
             four_octet_as: negotiated.four_octet_as,
             extended_message: negotiated.extended_message,
             enhanced_refresh: negotiated.enhanced_route_refresh,
+            long_lived_known: negotiated.long_lived_known,
             families: families.collect(),
             limits,
         }
@@ -76,8 +80,10 @@ impl PeerInfo {
 pub struct PeerFamily {
     /// AFI and SAFI.
     pub family: AddressFamily,
-    /// The peer listed the family in its graceful restart capability: it will send an end-of-RIB (RFC 4724).
+    /// The peer listed the family in a graceful restart capability: it will send an end-of-RIB (RFC 4724).
     pub graceful_restart: bool,
-    /// It listed it with the F bit: stale routes may be kept until that end-of-RIB.
+    /// It listed it in that of RFC 4724 with the F bit: stale routes may be kept until that end-of-RIB.
     pub forwarding_preserved: bool,
+    /// It listed it in that of RFC 9494 with the F bit: so may those whose restart time was over.
+    pub long_lived_preserved: bool,
 }

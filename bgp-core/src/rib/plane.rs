@@ -67,7 +67,7 @@ impl<F: Family> Plane<F> {
         self.leave(peer);
         let found = self.groups.iter().position(|group| group.key() == key);
         let index = found.unwrap_or_else(|| {
-            let export = ExportPolicy::new(key.class, config, F::REFLECTED);
+            let export = ExportPolicy::new(&key, config, F::REFLECTED);
             self.groups.push(UpdateGroup::new(key, export, config.log_limit_octets));
             self.groups.len() - 1
         });

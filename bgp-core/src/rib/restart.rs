@@ -9,13 +9,14 @@
 //! * those for EVPN wait for the peer's end of memberships, since these tell what it is to be sent;
 //! * nothing waits longer than [`RibConfig::end_of_rib_hold`] for others.
 //!
-//! A peer's: stale routes go with its end-of-RIB, with its restart time, or, once it is back, with
-//! [`RibConfig::end_of_rib_wait`], whichever comes first.
+//! A peer's: stale routes go with its end-of-RIB, when they have been kept as long as [`retention`](super::retention)
+//! says, or, once it is back, with [`RibConfig::end_of_rib_wait`], whichever comes first.
 
 use std::collections::BTreeSet;
 
 use super::config::{RibConfig, Role};
 use super::inputs::FAMILIES;
+use super::retention::Due;
 use super::{PeerId, Rib};
 use crate::time::Instant;
 use crate::types::AddressFamily;
@@ -131,11 +132,24 @@ impl Rib {
         self.gates.touch();
     }
 
-    fn peer_timeout(&mut self, peer: PeerId, now: Instant) {
+    pub(super) fn peer_timeout(&mut self, peer: PeerId, now: Instant) {
         for family in FAMILIES {
             let Some(state) = self.peers.get_mut(&peer).and_then(|state| state.family_mut(family)) else { continue };
-            if state.deadline.is_some_and(|deadline| deadline <= now) {
-                self.end_of_rib_received(peer, family, now);
+            let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+            match state.deadline {
+                _ if due(state.deadline) && !state.active => match state.retained.due(now) {
+                    Due::LongLived(until) => {
+                        state.deadline = Some(until);
+                        self.begin_long_lived(peer, family);
+                    }
+                    Due::Purge => self.end_of_rib_received(peer, family),
+                },
+                _ if due(state.deadline) => self.end_of_rib_received(peer, family),
+                _ if due(state.retained.expires()) && state.active => {
+                    state.retained.expire();
+                    self.sweep(peer, family);
+                }
+                _ => {}
             }
             let Some(state) = self.peers.get_mut(&peer).and_then(|state| state.family_mut(family)) else { continue };
             if state.refresh_deadline.is_some_and(|deadline| deadline <= now) {
@@ -144,6 +158,7 @@ impl Rib {
             let Some(state) = self.peers.get(&peer).and_then(|state| state.family(family)) else { continue };
             self.gates.at(state.deadline);
             self.gates.at(state.refresh_deadline);
+            self.gates.at(state.retained.expires().filter(|_| state.active));
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.hold_over |= state.hold_until <= now;
@@ -153,10 +168,11 @@ impl Rib {
     }
 
     /// The peer has announced all it has, or its time for that has run out.
-    pub(super) fn end_of_rib_received(&mut self, peer: PeerId, family: AddressFamily, _now: Instant) {
+    pub(super) fn end_of_rib_received(&mut self, peer: PeerId, family: AddressFamily) {
         let Some(state) = self.peers.get_mut(&peer).and_then(|state| state.family_mut(family)) else { return };
         state.end_of_rib |= state.active;
         state.deadline = None;
+        state.retained.clear();
         self.sweep(peer, family);
         self.gates.touch();
     }

@@ -141,6 +141,11 @@ impl<F: Family> Table<F> {
         self.by_peer.get(&peer).map_or(0, |routes| routes.stale)
     }
 
+    /// Of these, those whose restart time is over.
+    pub fn long_lived_count(&self, peer: PeerId) -> usize {
+        self.by_peer.get(&peer).map_or(0, |routes| routes.long_lived)
+    }
+
     /// Number of paths.
     pub fn path_count(&self) -> usize {
         self.paths
@@ -173,7 +178,7 @@ impl<F: Family> Destination<F> {
     }
 
     fn candidates<'a>(&self, store: &'a AttributeStore) -> SmallVec<[Candidate<'a>; 4]> {
-        let candidate = |path: &Path<F>| Some(Candidate { set: store.get(path.attributes)?, stale: path.stale });
+        let candidate = |path: &Path<F>| Some(Candidate { set: store.get(path.attributes)?, stale: path.is_stale() });
         self.paths.iter().filter_map(candidate).collect()
     }
 

@@ -71,6 +71,7 @@ impl<F: Family> Plane<F> {
             withdrawn: state.withdrawn,
             accepted: self.table.count(peer),
             stale: self.table.stale_count(peer),
+            long_lived_stale: self.table.long_lived_count(peer),
             announcements_sent: member.map_or(0, |member| member.announcements),
             withdrawals_sent: member.map_or(0, |member| member.withdrawals),
             end_of_rib_received: state.end_of_rib,
@@ -87,14 +88,16 @@ fn views<'a, F: Family>(
     let best = destination.best().map(|best| best.peer);
     let reasons = destination.explain(store);
     destination.paths.iter().zip(reasons).filter_map(move |(path, reason)| {
+        let set = store.get(path.attributes)?;
         Some(RouteView {
             key: &destination.key,
             payload: &path.payload,
-            attributes: &store.get(path.attributes)?.attributes,
+            attributes: &set.attributes,
             peer: path.peer,
             best: best == Some(path.peer),
             reason,
-            stale: path.stale,
+            stale: path.is_stale(),
+            long_lived_stale: set.long_lived_stale,
         })
     })
 }

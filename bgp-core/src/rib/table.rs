@@ -40,14 +40,32 @@ pub struct Path<F: Family> {
     pub attributes: AttributeId,
     /// What it carries.
     pub payload: F::Payload,
-    /// Kept for a peer that restarts.
-    pub stale: bool,
+    /// Whether it is kept for a peer that restarts.
+    staleness: Staleness,
     /// Not repeated yet in the peer's refresh (RFC 7313).
     unrefreshed: bool,
     /// Distinguishes two announcements with the same attributes.
     pub(super) version: u32,
     /// Position among the peer's routes.
     position: u32,
+}
+
+impl<F: Family> Path<F> {
+    /// Kept for a peer that restarts, and not announced again yet.
+    pub fn is_stale(&self) -> bool {
+        self.staleness != Staleness::Fresh
+    }
+}
+
+/// Whether a path has outlived the session it came by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Staleness {
+    /// It has not.
+    Fresh,
+    /// The peer's restart time is not over (RFC 4724).
+    Restarting,
+    /// It is; the path carries LLGR_STALE (RFC 9494).
+    LongLived,
 }
 
 /// A key and its paths.
@@ -109,6 +127,16 @@ pub enum Inserted {
 pub(super) struct PeerRoutes {
     pub(super) destinations: Vec<DestinationId>,
     pub(super) stale: usize,
+    /// Of these, long-lived stale.
+    pub(super) long_lived: usize,
+}
+
+impl PeerRoutes {
+    /// A path is not stale any more, or gone.
+    fn uncount(&mut self, staleness: Staleness) {
+        self.stale = self.stale.saturating_sub(usize::from(staleness != Staleness::Fresh));
+        self.long_lived = self.long_lived.saturating_sub(usize::from(staleness == Staleness::LongLived));
+    }
 }
 
 /// All routes of a family.
@@ -168,7 +196,7 @@ impl<F: Family> Table<F> {
         let position = u32::try_from(routes.destinations.len()).unwrap_or(u32::MAX);
         routes.destinations.push(id);
         let payload = route.payload;
-        let path = Path { peer, attributes, payload, stale: false, unrefreshed: false, version, position };
+        let path = Path { peer, attributes, payload, staleness: Staleness::Fresh, unrefreshed: false, version, position };
         let hidden = !destination.dirty && is_hidden(destination, &path, store);
         destination.paths.insert(index, path);
         self.paths += 1;
@@ -190,7 +218,7 @@ impl<F: Family> Table<F> {
         let Some(destination) = self.destinations.get_mut(id.index()) else { return Inserted::Unchanged };
         let rivals = destination.paths.len() > 1;
         let Some(path) = destination.paths.get_mut(index) else { return Inserted::Unchanged };
-        let was_stale = core::mem::take(&mut path.stale);
+        let staleness = core::mem::replace(&mut path.staleness, Staleness::Fresh);
         path.unrefreshed = false;
         let same = path.attributes == attributes && path.payload == payload;
         if !same {
@@ -198,10 +226,10 @@ impl<F: Family> Table<F> {
             store.release(core::mem::replace(&mut path.attributes, attributes));
             (path.payload, path.version) = (payload, version);
         }
-        if was_stale && let Some(routes) = self.by_peer.get_mut(&path.peer) {
-            routes.stale = routes.stale.saturating_sub(1);
+        if let Some(routes) = self.by_peer.get_mut(&path.peer) {
+            routes.uncount(staleness);
         }
-        if !same || (was_stale && rivals) {
+        if !same || (staleness != Staleness::Fresh && rivals) {
             self.mark_dirty(id);
         }
         if same { Inserted::Unchanged } else { Inserted::Replaced }
@@ -241,7 +269,7 @@ impl<F: Family> Table<F> {
 
     /// Removes the stale routes of a peer; how many.
     pub fn withdraw_stale(&mut self, peer: PeerId, store: &mut AttributeStore) -> usize {
-        if self.stale_count(peer) == 0 { 0 } else { self.withdraw_where(peer, store, |path| path.stale) }
+        if self.stale_count(peer) == 0 { 0 } else { self.withdraw_where(peer, store, |path| path.is_stale()) }
     }
 
     /// Removes the routes that the peer has not repeated since [`Self::begin_refresh`]; how many.
@@ -257,15 +285,49 @@ impl<F: Family> Table<F> {
         });
     }
 
-    /// Keeps all routes of a peer as stale.
+    /// Keeps all routes of a peer as stale; long-lived ones stay that.
     pub fn mark_stale(&mut self, peer: PeerId) {
         self.for_each_path(peer, |path, rivals| {
-            (path.stale, path.unrefreshed) = (true, false);
+            path.unrefreshed = false;
+            if path.is_stale() {
+                return false;
+            }
+            path.staleness = Staleness::Restarting;
             rivals
         });
         if let Some(routes) = self.by_peer.get_mut(&peer) {
             routes.stale = routes.destinations.len();
         }
+    }
+
+    /// The restart time of a peer is over: its stale routes get LLGR_STALE, and those with NO_LLGR go (RFC 9494 section
+    /// 4.2). Returns how many went.
+    pub fn mark_long_lived(&mut self, peer: PeerId, store: &mut AttributeStore) -> usize {
+        // Both sides hold references of their own until the end, so that no id is given away meanwhile.
+        let mut marked: HashMap<AttributeId, Option<AttributeId>, FixedState> = HashMap::with_hasher(self.hasher.clone());
+        self.for_each_path(peer, |path, _| {
+            if path.staleness != Staleness::Restarting {
+                return false;
+            }
+            let old = path.attributes;
+            let new = *marked.entry(old).or_insert_with(|| {
+                store.retain(old);
+                store.acquire_long_lived_stale(old)
+            });
+            let Some(new) = new else { return false };
+            store.retain(new);
+            store.release(old);
+            (path.attributes, path.staleness) = (new, Staleness::LongLived);
+            true
+        });
+        for (old, new) in marked {
+            [Some(old), new].into_iter().flatten().for_each(|id| store.release(id));
+        }
+        let removed = self.withdraw_where(peer, store, |path| path.staleness == Staleness::Restarting);
+        if let Some(routes) = self.by_peer.get_mut(&peer) {
+            routes.long_lived = routes.stale;
+        }
+        removed
     }
 
     /// Visits a peer's paths; `visit` is told whether there are rivals and returns whether the selection may change.
@@ -303,7 +365,7 @@ impl<F: Family> Table<F> {
         if position < routes.destinations.len() {
             routes.destinations.swap_remove(position);
         }
-        routes.stale = routes.stale.saturating_sub(usize::from(path.stale));
+        routes.uncount(path.staleness);
         let moved = routes.destinations.get(position).copied();
         if routes.destinations.is_empty() {
             self.by_peer.remove(&path.peer);
@@ -363,7 +425,7 @@ impl<F: Family> Table<F> {
 /// Whether a new path leaves the selection as it is, so that nothing need be computed however many paths there are.
 fn is_hidden<F: Family>(destination: &Destination<F>, path: &Path<F>, store: &AttributeStore) -> bool {
     let Some(best) = destination.best() else { return false };
-    let candidate = |path: &Path<F>| store.get(path.attributes).map(|set| Candidate { set, stale: path.stale });
+    let candidate = |path: &Path<F>| store.get(path.attributes).map(|set| Candidate { set, stale: path.is_stale() });
     let (Some(best), Some(rival)) = (candidate(best), candidate(path)) else { return false };
     is_plainly_worse(rival, best, F::is_mobile(&destination.key))
 }

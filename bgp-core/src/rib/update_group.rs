@@ -30,6 +30,8 @@ pub struct GroupKey {
     pub class: PeerClass,
     /// What their sessions negotiated.
     pub context: EncodeContext,
+    /// They know what long-lived stale routes are (RFC 9494).
+    pub long_lived: bool,
 }
 
 /// The changes of one flush, in the orders that groups need. Shared by all groups.
@@ -340,7 +342,8 @@ impl UpdateGroup {
             member.markers(&encoder, &mut markers);
             let marked = push(&mut markers, out, &mut taken);
             taken += octets;
-            if octets == 0 && !marked {
+            // What was pending may have come to nothing, and then a refresh that waited for it begins.
+            if octets == 0 && !marked && !member.can_refresh() {
                 break;
             }
         }

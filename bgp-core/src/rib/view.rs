@@ -66,6 +66,8 @@ pub struct RouteView<'a, N: Nlri> {
     pub reason: Reason,
     /// It is kept for a peer that restarts (RFC 4724).
     pub stale: bool,
+    /// Its sender is gone for longer than a restart takes, as this speaker or another one has seen (RFC 9494).
+    pub long_lived_stale: bool,
 }
 
 /// A peer, for `show` and metrics.
@@ -94,6 +96,8 @@ pub struct FamilyCounters {
     pub accepted: usize,
     /// Of these, stale.
     pub stale: usize,
+    /// Of these, long-lived stale: the restart time is over.
+    pub long_lived_stale: usize,
     /// Announcements handed to the peer's writer.
     pub announcements_sent: u64,
     /// Withdrawals handed to the peer's writer.

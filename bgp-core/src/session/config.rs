@@ -15,6 +15,17 @@ pub struct RestartConfig {
     /// Families for which restart is offered, each with whether forwarding state survives it (F bit). Empty: routes of
     /// the peer are kept when it restarts, and ours are not to be kept.
     pub families: Vec<(AddressFamily, bool)>,
+    /// Long-lived graceful restart beside it; none: neither offered nor granted.
+    pub long_lived: Option<LongLivedConfig>,
+}
+
+/// Long-lived graceful restart (RFC 9494), for the families of the [`RestartConfig`] that it is part of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LongLivedConfig {
+    /// How long the peer is asked to keep routes after the restart time, in seconds, 0 to 16,777,215.
+    pub stale_time_secs: u32,
+    /// The longest that the peer's routes are kept after its restart time, in seconds, whatever it asks (section 4.2).
+    pub max_stale_time_secs: u32,
 }
 
 /// Everything that one neighbour's sessions depend on, transport apart.
@@ -47,9 +58,6 @@ pub struct PeerConfig {
     pub extended_message: bool,
     /// Offer graceful restart.
     pub graceful_restart: Option<RestartConfig>,
-    /// Long-lived stale times offered, in seconds (24 bits) per family with its F bit (RFC 9494). Sent only beside
-    /// `graceful_restart`.
-    pub long_lived: Vec<(AddressFamily, bool, u32)>,
     /// How EVPN routes with a good frame and a bad body are treated.
     pub evpn_errors: EvpnErrors,
     /// How attributes in which routes cannot be located are treated.
@@ -84,11 +92,11 @@ impl PeerConfig {
                 restart_time_secs: 120,
                 notification: true,
                 families: families.iter().map(|family| (*family, false)).collect(),
+                long_lived: None,
             }),
             families,
             passive: false,
             extended_message: true,
-            long_lived: Vec::new(),
             evpn_errors: EvpnErrors::default(),
             multiprotocol_errors: MultiprotocolErrors::default(),
             opaque_routes: false,
@@ -130,8 +138,10 @@ impl PeerConfig {
                 restart_time_secs: restart.restart_time_secs.min(0x0fff),
                 families: restart.families.clone(),
             }));
-            if !self.long_lived.is_empty() {
-                capabilities.push(Capability::LongLivedGracefulRestart(self.long_lived.clone()));
+            if let Some(LongLivedConfig { stale_time_secs, .. }) = restart.long_lived {
+                let stale = |(family, forwarding): &(AddressFamily, bool)| (*family, *forwarding, stale_time_secs);
+                let families = restart.families.iter().map(stale).collect();
+                capabilities.push(Capability::LongLivedGracefulRestart(families));
             }
         }
         capabilities

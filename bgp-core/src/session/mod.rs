@@ -37,8 +37,8 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use config::{PeerConfig, RestartConfig};
-pub use negotiated::Negotiated;
+pub use config::{LongLivedConfig, PeerConfig, RestartConfig};
+pub use negotiated::{Negotiated, Retention};
 pub use open_fault::OpenFault;
 pub use output::{ConnectionId, Direction, DownCause, DownReason, Output, SendQueue, State, StopReason};
 pub use peer::Peer;

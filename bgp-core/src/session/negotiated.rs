@@ -31,7 +31,11 @@ pub struct Negotiated {
     pub enhanced_route_refresh: bool,
     /// The peer's graceful restart capability; none unless both sides have it. Only families of the session.
     pub graceful_restart: Option<GracefulRestart>,
-    /// Long-lived stale times of the peer (RFC 9494); empty unless graceful restart is there.
+    /// The peer knows what long-lived stale routes are: it sent the capability, beside that of graceful restart (RFC 9494
+    /// section 4.5).
+    pub long_lived_known: bool,
+    /// Long-lived stale times of the peer in seconds, clamped to ours, and its F bits; empty unless both sides offer it.
+    /// Only families of the session.
     pub long_lived: Vec<(AddressFamily, bool, u32)>,
     /// Both sides set the N bit: routes outlive a NOTIFICATION other than a hard reset (RFC 8538 section 4).
     pub notification_restart: bool,
@@ -49,8 +53,7 @@ impl Negotiated {
         let graceful_restart = restart_of(config, &families, remote);
         let notification_restart = graceful_restart.as_ref().is_some_and(|peer| peer.notification)
             && config.graceful_restart.as_ref().is_some_and(|ours| ours.notification);
-        let mut long_lived = remote.long_lived_graceful_restart().unwrap_or_default().to_vec();
-        long_lived.retain(|(family, ..)| graceful_restart.is_some() && families.contains(family));
+        let long_lived = long_lived_of(config, &families, remote);
         Ok(Self {
             remote_asn: remote.asn,
             remote_router_id: remote.router_id,
@@ -63,6 +66,7 @@ impl Negotiated {
             route_refresh: remote.has(&Capability::RouteRefresh) || remote.has(&Capability::EnhancedRouteRefresh),
             enhanced_route_refresh: remote.has(&Capability::EnhancedRouteRefresh),
             graceful_restart,
+            long_lived_known: remote.long_lived_graceful_restart().is_some(),
             long_lived,
             notification_restart,
             local_restarting,
@@ -106,16 +110,38 @@ impl Negotiated {
         self.graceful_restart.as_ref().is_some_and(|peer| peer.families.contains(&(family, true)))
     }
 
-    /// Families whose routes are kept when the peer restarts.
-    pub fn restart_families(&self) -> impl Iterator<Item = AddressFamily> + '_ {
-        self.graceful_restart.iter().flat_map(|peer| peer.families.iter().map(|(family, _)| *family))
+    /// As [`Self::preserves`], for stale routes whose restart time is over: the F bit of the peer's long-lived capability
+    /// (RFC 9494 section 4.2).
+    pub fn preserves_long_lived(&self, family: AddressFamily) -> bool {
+        self.long_lived.iter().any(|(listed, forwarding, _)| *listed == family && *forwarding)
     }
 
-    /// How long they are kept.
-    pub fn restart_time(&self) -> Duration {
-        let secs = self.graceful_restart.as_ref().map_or(0, |peer| peer.restart_time_secs);
-        Duration::from_secs(u64::from(secs))
+    /// Families whose routes are kept when the peer restarts, and how long. A family that only one of the capabilities
+    /// lists has no time by the other (RFC 9494 section 4.2).
+    pub fn retentions(&self) -> impl Iterator<Item = Retention> + '_ {
+        self.families.iter().filter_map(|family| {
+            let restart = self.graceful_restart.as_ref()?;
+            let listed = restart.families.iter().any(|(listed, _)| listed == family);
+            let long_lived = self.long_lived.iter().find(|(listed, ..)| listed == family).map_or(0, |(.., secs)| *secs);
+            let restart_secs = if listed { restart.restart_time_secs } else { 0 };
+            (listed || long_lived > 0).then_some(Retention {
+                family: *family,
+                restart_time: Duration::from_secs(u64::from(restart_secs)),
+                long_lived_time: Duration::from_secs(u64::from(long_lived)),
+            })
+        })
     }
+}
+
+/// How long routes of a family outlive a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Retention {
+    /// Whose.
+    pub family: AddressFamily,
+    /// First as stale (RFC 4724 section 4.2).
+    pub restart_time: Duration,
+    /// After that as long-lived stale (RFC 9494 section 4.2).
+    pub long_lived_time: Duration,
 }
 
 fn check_identity(config: &PeerConfig, remote: &Open) -> Result<(), OpenFault> {
@@ -154,4 +180,14 @@ fn restart_of(config: &PeerConfig, families: &[AddressFamily], remote: &Open) ->
     let mut restart = remote.graceful_restart()?.clone();
     restart.families.retain(|(family, _)| families.contains(family));
     Some(restart)
+}
+
+/// The peer's long-lived stale times if both sides have the capability, cut to families of the session and to our bound.
+fn long_lived_of(config: &PeerConfig, families: &[AddressFamily], remote: &Open) -> Vec<(AddressFamily, bool, u32)> {
+    let Some(ours) = config.graceful_restart.as_ref().and_then(|restart| restart.long_lived) else { return Vec::new() };
+    let listed = remote.long_lived_graceful_restart().unwrap_or_default().iter();
+    let clamp = |(family, forwarding, secs): &(AddressFamily, bool, u32)| {
+        (*family, *forwarding, (*secs).min(ours.max_stale_time_secs))
+    };
+    listed.filter(|(family, ..)| families.contains(family)).map(clamp).collect()
 }

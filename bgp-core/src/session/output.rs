@@ -4,9 +4,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use super::{Negotiated, OpenFault};
-use crate::time::Duration;
-use crate::types::AddressFamily;
+use super::{Negotiated, OpenFault, Retention};
 use crate::wire::NotificationCode;
 use crate::wire::message::{Notification, RouteRefresh, Update};
 
@@ -203,11 +201,9 @@ impl fmt::Display for DownCause {
 pub struct DownReason {
     /// The cause.
     pub cause: DownCause,
-    /// Families whose routes are kept as stale until the peer is back or `restart_time` is over (RFC 4724 section 4.2,
-    /// RFC 8538); those of other families go at once.
-    pub keeps: Vec<AddressFamily>,
-    /// How long they are kept, from the peer's capability.
-    pub restart_time: Duration,
+    /// Families whose routes are kept until the peer is back, and how long at most (RFC 4724 section 4.2, RFC 8538,
+    /// RFC 9494); those of other families go at once.
+    pub keeps: Vec<Retention>,
 }
 
 impl DownReason {
@@ -222,7 +218,7 @@ impl DownReason {
             DownCause::Closed | DownCause::Replaced => true,
             DownCause::OpenTimedOut | DownCause::OpenRefused(_) => false,
         };
-        let keeps = if survives { negotiated.restart_families().collect() } else { Vec::new() };
-        Self { cause, keeps, restart_time: negotiated.restart_time() }
+        let keeps = if survives { negotiated.retentions().collect() } else { Vec::new() };
+        Self { cause, keeps }
     }
 }

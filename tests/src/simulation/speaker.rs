@@ -287,7 +287,7 @@ impl Speaker {
                 Output::Down(reason) => {
                     world.trace.note(now, format_args!("{:?} lost {:?}: {}", self.node, slot.remote, reason.cause));
                     slot.session = None;
-                    self.rib.peer_down(peer_id(index), &reason.keeps, reason.restart_time, now);
+                    self.rib.peer_down(peer_id(index), &reason.keeps, now);
                 }
                 Output::Failed(cause) => {
                     world.trace.note(now, format_args!("{:?} failed with {:?}: {cause}", self.node, slot.remote));

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use super::*;
 use crate::rib::LOCAL_PEER;
-use crate::time::Duration;
 use crate::types::MacMobility;
-use crate::wire::attributes::{AsSegment, Origin};
+use crate::wire::attributes::{AsSegment, Origin, community};
 
 /// A case: its name, its commands and what they are to yield.
 struct Case {
@@ -85,7 +84,8 @@ fn attributes_of(options: &BTreeMap<&str, &str>) -> PathAttributes {
                     other => panic!("origin {other}"),
                 }
             }
-            "class" | "router-id" | "address" | "stale" => {}
+            "llgr-stale" => attributes.communities.push(community::LLGR_STALE),
+            "class" | "router-id" | "address" | "stale" | "long-lived" => {}
             other => panic!("unknown option {other}"),
         }
     }
@@ -119,8 +119,9 @@ fn arrive(rib: &mut Rib, index: usize, key: &EvpnKey, options: &BTreeMap<&str, &
     }
     rib.peer_up(peer, info, NOW);
     apply(rib, peer, announce(vec![route], attributes));
-    if options.contains_key("stale") {
-        rib.peer_down(peer, &[AddressFamily::EVPN], Duration::from_secs(100), NOW);
+    let restart_secs = if options.contains_key("long-lived") { 0 } else { 100 };
+    if options.contains_key("stale") || options.contains_key("long-lived") {
+        rib.peer_down(peer, &keeping(&[AddressFamily::EVPN], restart_secs, 500), NOW);
     }
 }
 

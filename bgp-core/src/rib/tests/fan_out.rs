@@ -10,7 +10,7 @@ const C: PeerId = PeerId(6);
 fn three_clients(constrained: bool) -> Rib {
     let mut rib = reflector();
     rib.set_expected_peers([]);
-    for (peer, number) in [(A, 2), (B, 4), (C, 6)] {
+    for (peer, number) in [(A, 2), (B, 4), (C, 8)] {
         rib.peer_up(peer, info(number, PeerClass::Client, constrained), NOW);
     }
     rib.flush();
@@ -221,6 +221,22 @@ fn a_refresh_repeats_everything_between_its_borders() {
 }
 
 #[test]
+fn a_refresh_begins_when_what_it_waited_for_has_come_to_nothing() {
+    let mut rib = three_clients(true);
+    apply(&mut rib, B, end_of_rib(AddressFamily::RT_CONSTRAIN));
+    apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
+    rib.flush();
+    let mut view = View::default();
+    view.drain(&mut rib, B);
+    apply(&mut rib, B, ask(membership(10)));
+    apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 11)));
+    rib.route_refresh(B, RouteRefresh { family: AddressFamily::EVPN, kind: RefreshKind::Request }, NOW);
+    rib.flush();
+    view.drain(&mut rib, B);
+    assert_eq!((view.borders, view.routes.len()), (vec![RefreshKind::Begin, RefreshKind::End], 0));
+}
+
+#[test]
 fn a_route_that_fits_no_message_is_withdrawn_from_those_who_cannot_take_it() {
     let mut rib = three_clients(false);
     let small = PeerId(3);
@@ -245,7 +261,7 @@ fn a_peer_that_never_reads_is_reported_once_it_costs_too_much() {
     let mut config = RibConfig::new(Role::Reflector { cluster_id: None }, ASN, RouterId(1), address(1));
     config.dead_destinations_limit = 10;
     let mut rib = Rib::new(config, NOW);
-    for (peer, number) in [(A, 2), (B, 4), (C, 6)] {
+    for (peer, number) in [(A, 2), (B, 4), (C, 8)] {
         rib.peer_up(peer, info(number, PeerClass::Client, false), NOW);
     }
     let mut view = View::default();
@@ -258,7 +274,7 @@ fn a_peer_that_never_reads_is_reported_once_it_costs_too_much() {
         View::default().drain(&mut rib, A);
     }
     assert_eq!(rib.drain_laggards(), [B]);
-    rib.peer_down(B, &[], core::time::Duration::ZERO, NOW);
+    rib.peer_down(B, &[], NOW);
     rib.flush();
     assert_eq!((rib.drain_laggards(), rib.stats().dead_destinations), (vec![], 0));
 }

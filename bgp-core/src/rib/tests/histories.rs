@@ -5,15 +5,24 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::model::{FAMILIES, Flavour, Model, PEERS, Step};
+use super::model::{FAMILIES, Flavour, Keep, Model, PEERS, Step};
 use super::*;
+use crate::wire::attributes::community;
+
+const KEEPS: [Keep; 4] = [Keep::Nothing, Keep::Restart, Keep::Both, Keep::LongLived];
 
 fn flavour() -> impl Strategy<Value = Flavour> {
     let sequence = prop_oneof![3 => Just(0), 1 => Just(1), 1 => Just(0x6000_0000), 1 => Just(0xc000_0000_u32)];
     let med = prop_oneof![3 => Just(None), 1 => (0..3_u32).prop_map(Some)];
     let neighbour = prop_oneof![3 => Just(None), 1 => (1..3_u32).prop_map(Some)];
-    (0..4_u32, sequence, any::<bool>(), prop_oneof![4 => Just(100), 1 => Just(200)], med, neighbour, 0..20_u8).prop_map(
-        |(vni, sequence, sticky, local_pref, med, neighbour, long)| Flavour {
+    let mark = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(community::LLGR_STALE)),
+        1 => Just(Some(community::NO_LLGR)),
+    ];
+    let preference = prop_oneof![4 => Just(100), 1 => Just(200)];
+    (0..4_u32, sequence, any::<bool>(), preference, med, neighbour, 0..20_u8, mark).prop_map(
+        |(vni, sequence, sticky, local_pref, med, neighbour, long, community)| Flavour {
             vni,
             sequence,
             sticky: sticky && sequence == 1,
@@ -21,6 +30,7 @@ fn flavour() -> impl Strategy<Value = Flavour> {
             med,
             neighbour,
             long: long == 0,
+            community,
         },
     )
 }
@@ -48,8 +58,11 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (peer(), routes()).prop_map(|(peer, (origin, macs))| Step::Withdraw { peer, origin, macs }),
         3 => (peer(), membership_of()).prop_map(|(peer, membership)| Step::Ask { peer, membership }),
         2 => (peer(), membership_of()).prop_map(|(peer, membership)| Step::Decline { peer, membership }),
-        2 => peer().prop_map(Step::Up),
-        1 => (peer(), any::<bool>()).prop_map(|(peer, keep)| Step::Down { peer, keep }),
+        2 => (peer(), prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(peer, forwarding, long_lived)| {
+            Step::Up { peer, forwarding, long_lived }
+        }),
+        2 => (peer(), prop::sample::select(&KEEPS[..])).prop_map(|(peer, keep)| Step::Down { peer, keep }),
+        2 => prop::sample::select(&[1, 60, 99, 100, 150][..]).prop_map(Step::Wait),
         1 => (peer(), prop::sample::select(&FAMILIES[..])).prop_map(|(peer, family)| Step::EndOfRib { peer, family }),
         1 => peer().prop_map(Step::Refresh),
         6 => Just(Step::Flush),

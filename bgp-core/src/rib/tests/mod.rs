@@ -8,6 +8,8 @@ mod decision;
 mod fan_out;
 #[cfg(test)]
 mod histories;
+#[cfg(test)]
+mod long_lived;
 pub mod model;
 #[cfg(test)]
 mod reflection;
@@ -21,7 +23,8 @@ use bytes::BytesMut;
 use smallvec::{SmallVec, smallvec};
 
 use super::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig, Role, UpdateOutcome};
-use crate::time::Instant;
+use crate::session::Retention;
+use crate::time::{Duration, Instant};
 use crate::types::{
     AddressFamily, Asn, EthernetSegmentId, EthernetTag, ExtendedCommunity, MacAddr, PeerId, RouteDistinguisher,
     RouteTarget, RouterId, Vni,
@@ -52,9 +55,14 @@ pub fn address(number: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))
 }
 
-/// Facts of peer `number`; with RT-constrain if `constrained`.
+/// Facts of peer `number`; with RT-constrain if `constrained`. Those of 6 and 12 do not know long-lived stale routes.
 pub fn info(number: u8, class: PeerClass, constrained: bool) -> PeerInfo {
-    let family = |family| PeerFamily { family, graceful_restart: true, forwarding_preserved: true };
+    let family = |family| PeerFamily {
+        family,
+        graceful_restart: true,
+        forwarding_preserved: true,
+        long_lived_preserved: true,
+    };
     let mut families: SmallVec<[PeerFamily; 2]> = smallvec![family(AddressFamily::EVPN)];
     if constrained {
         families.push(family(AddressFamily::RT_CONSTRAIN));
@@ -67,9 +75,16 @@ pub fn info(number: u8, class: PeerClass, constrained: bool) -> PeerInfo {
         four_octet_as: true,
         extended_message: number.is_multiple_of(2),
         enhanced_refresh: true,
+        long_lived_known: !number.is_multiple_of(6),
         families,
         limits: PeerLimits::default(),
     }
+}
+
+/// What is kept of a session that is lost.
+pub fn keeping(families: &[AddressFamily], restart_secs: u64, long_lived_secs: u64) -> Vec<Retention> {
+    let (restart_time, long_lived_time) = (Duration::from_secs(restart_secs), Duration::from_secs(long_lived_secs));
+    families.iter().map(|family| Retention { family: *family, restart_time, long_lived_time }).collect()
 }
 
 /// A type 2 route with its own RD per origin.

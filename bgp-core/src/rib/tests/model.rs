@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::mobility::newest_sequence;
-use crate::time::Duration;
 use crate::types::MacMobility;
-use crate::wire::attributes::AsSegment;
+use crate::wire::attributes::{AsSegment, community};
 
 /// The families of all peers that constrain their routes.
 pub const FAMILIES: [AddressFamily; 2] = [AddressFamily::EVPN, AddressFamily::RT_CONSTRAIN];
@@ -35,6 +34,19 @@ pub struct Flavour {
     pub med: Option<u32>,
     pub neighbour: Option<u32>,
     pub long: bool,
+    pub community: Option<u32>,
+}
+
+/// What of a session outlives it.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep {
+    Nothing,
+    /// For 100 s (RFC 4724).
+    Restart,
+    /// For 100 s, then long-lived for 300 s (RFC 9494).
+    Both,
+    /// Long-lived for 300 s.
+    LongLived,
 }
 
 /// What happens; peers are named by their place in [`PEERS`].
@@ -44,8 +56,11 @@ pub enum Step {
     Withdraw { peer: usize, origin: u8, macs: Vec<u8> },
     Ask { peer: usize, membership: RtMembership },
     Decline { peer: usize, membership: RtMembership },
-    Up(usize),
-    Down { peer: usize, keep: bool },
+    /// With the F bits of both capabilities.
+    Up { peer: usize, forwarding: bool, long_lived: bool },
+    Down { peer: usize, keep: Keep },
+    /// Seconds pass.
+    Wait(u64),
     EndOfRib { peer: usize, family: AddressFamily },
     Refresh(usize),
     Flush,
@@ -60,12 +75,25 @@ struct Path {
     stale: bool,
 }
 
+/// Since a peer has said all that a family has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    /// When its time to come back, or to say all, is over.
+    deadline: Option<Instant>,
+    /// When all that it has not repeated goes.
+    until: Option<Instant>,
+    long_lived: bool,
+    overdue: bool,
+}
+
 /// The naive model: all paths, and what each peer was sent.
 pub struct Model {
     pub rib: Rib,
     paths: BTreeMap<EvpnKey, BTreeMap<u32, Path>>,
     memberships: BTreeMap<u32, BTreeMap<RtMembership, bool>>,
     views: BTreeMap<u32, View>,
+    times: BTreeMap<(u32, AddressFamily), Times>,
+    now: Instant,
 }
 
 fn class(peer: u32) -> (PeerClass, bool) {
@@ -81,32 +109,110 @@ impl Model {
         let mut rib = Rib::new(config, NOW);
         rib.set_expected_peers([]);
         rib.local_ready();
-        let mut model = Self { rib, paths: BTreeMap::new(), memberships: BTreeMap::new(), views: BTreeMap::new() };
-        (0..PEERS.len()).for_each(|peer| model.up(peer));
+        let mut model = Self {
+            rib,
+            paths: BTreeMap::new(),
+            memberships: BTreeMap::new(),
+            views: BTreeMap::new(),
+            times: BTreeMap::new(),
+            now: NOW,
+        };
+        (0..PEERS.len()).for_each(|peer| model.up(peer, true, true));
         model
     }
 
-    fn up(&mut self, index: usize) {
+    fn up(&mut self, index: usize, forwarding: bool, long_lived: bool) {
         let (number, class, constrained) = PEERS[index];
         let peer = u32::from(number);
-        if !self.views.contains_key(&peer) {
-            self.rib.peer_up(PeerId(peer), info(number, class, constrained), NOW);
-            self.views.insert(peer, View::default());
+        if self.views.contains_key(&peer) {
+            return;
+        }
+        let mut info = info(number, class, constrained);
+        for family in &mut info.families {
+            (family.forwarding_preserved, family.long_lived_preserved) = (forwarding, long_lived);
+        }
+        self.rib.peer_up(PeerId(peer), info, self.now);
+        self.views.insert(peer, View::default());
+        for family in FAMILIES {
+            let times = self.times.entry((peer, family)).or_default();
+            let preserved = if times.long_lived { long_lived } else { forwarding };
+            if !preserved {
+                *times = Times::default();
+            }
+            times.deadline = Some(self.now + Duration::from_secs(120));
+            if !preserved {
+                self.sweep(peer, family, false);
+            }
         }
     }
 
-    fn down(&mut self, peer: u32, keep: bool) {
+    fn down(&mut self, peer: u32, keep: Keep) {
         if self.views.remove(&peer).is_none() {
             return;
         }
-        let keep_families: &[AddressFamily] = if keep { &FAMILIES } else { &[] };
-        self.rib.peer_down(PeerId(peer), keep_families, Duration::from_secs(100), NOW);
-        self.sweep(peer, AddressFamily::EVPN, keep);
-        self.sweep(peer, AddressFamily::RT_CONSTRAIN, keep);
-        for path in self.paths.values_mut().filter_map(|paths| paths.get_mut(&peer)) {
-            path.stale = true;
+        let (restart, long) = match keep {
+            Keep::Nothing | Keep::Restart => (100, 0),
+            Keep::Both => (100, 300),
+            Keep::LongLived => (0, 300),
+        };
+        let families: &[AddressFamily] = if matches!(keep, Keep::Nothing) { &[] } else { &FAMILIES };
+        self.rib.peer_down(PeerId(peer), &keeping(families, restart, long), self.now);
+        for family in FAMILIES {
+            let mut times = self.times.get(&(peer, family)).copied().unwrap_or_default();
+            let restart_over = self.now + Duration::from_secs(restart);
+            if matches!(keep, Keep::Nothing) || times.overdue {
+                times = Times::default();
+                self.sweep(peer, family, false);
+            } else if long == 0 {
+                times = Times { deadline: Some(restart_over), ..Times::default() };
+                self.sweep(peer, family, true);
+            } else {
+                times.until = times.until.or(Some(restart_over + Duration::from_secs(long)));
+                times.deadline = Some(restart_over).min(times.until);
+            }
+            self.times.insert((peer, family), times);
+            self.mark_stale(peer, family);
         }
-        self.memberships.entry(peer).or_default().values_mut().for_each(|stale| *stale = true);
+        self.expire();
+    }
+
+    fn mark_stale(&mut self, peer: u32, family: AddressFamily) {
+        if family == AddressFamily::EVPN {
+            self.paths.values_mut().filter_map(|paths| paths.get_mut(&peer)).for_each(|path| path.stale = true);
+        } else {
+            self.memberships.entry(peer).or_default().values_mut().for_each(|stale| *stale = true);
+        }
+    }
+
+    /// Every deadline that has come is acted on.
+    fn expire(&mut self) {
+        let now = self.now;
+        for ((peer, family), mut times) in self.times.clone() {
+            let up = self.views.contains_key(&peer);
+            let over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+            if over(times.deadline) && !up && times.until.is_some() && !over(times.until) {
+                (times.deadline, times.long_lived) = (times.until, true);
+                self.mark_long_lived(peer, family);
+            } else if over(times.deadline) {
+                times = Times::default();
+                self.sweep(peer, family, true);
+            } else if up && over(times.until) && !times.overdue {
+                times.overdue = true;
+                self.sweep(peer, family, true);
+            }
+            self.times.insert((peer, family), times);
+        }
+    }
+
+    fn mark_long_lived(&mut self, peer: u32, family: AddressFamily) {
+        for paths in self.paths.values_mut().filter(|_| family == AddressFamily::EVPN) {
+            let refuses = |path: &Path| path.stale && path.attributes.communities.contains(&community::NO_LLGR);
+            paths.retain(|other, path| *other != peer || !refuses(path));
+            let Some(path) = paths.get_mut(&peer).filter(|path| path.stale) else { continue };
+            if !path.attributes.communities.contains(&community::LLGR_STALE) {
+                path.attributes.communities.push(community::LLGR_STALE);
+            }
+        }
     }
 
     /// Drops stale routes, or all.
@@ -123,7 +229,12 @@ impl Model {
     /// Does the same to the RIB and to the model.
     pub fn apply(&mut self, step: Step) {
         match step {
-            Step::Up(index) => self.up(index),
+            Step::Up { peer, forwarding, long_lived } => self.up(peer, forwarding, long_lived),
+            Step::Wait(secs) => {
+                self.now = self.now + Duration::from_secs(secs);
+                self.rib.handle_timeout(self.now);
+                self.expire();
+            }
             Step::Down { peer, keep } => self.down(u32::from(PEERS[peer].0), keep),
             Step::Flush => self.rib.flush(),
             Step::Announce { peer, .. }
@@ -147,32 +258,36 @@ impl Model {
             Step::Announce { origin, macs, label, flavour, .. } => self.announce(peer, origin, &macs, label, &flavour),
             Step::Withdraw { origin, macs, .. } => {
                 let routes: Vec<_> = macs.iter().map(|mac| mac_route(origin, 1, *mac)).collect();
-                self.rib.update(id, withdraw(&routes), NOW);
+                self.rib.update(id, withdraw(&routes), self.now);
                 for route in routes {
                     self.paths.entry(route.key).or_default().remove(&peer);
                 }
             }
             Step::Ask { membership, .. } => {
-                if self.rib.update(id, ask(membership), NOW).ignored == 0 {
+                if self.rib.update(id, ask(membership), self.now).ignored == 0 {
                     self.memberships.entry(peer).or_default().insert(membership, false);
                 }
             }
             Step::Decline { membership, .. } => {
-                self.rib.update(id, decline(membership), NOW);
+                self.rib.update(id, decline(membership), self.now);
                 self.memberships.entry(peer).or_default().remove(&membership);
             }
             Step::EndOfRib { family, .. } => {
-                self.rib.update(id, end_of_rib(family), NOW);
-                self.sweep(peer, family, true);
+                // Of a family that the session does not have it means nothing.
+                if class(peer).1 || family == AddressFamily::EVPN {
+                    self.sweep(peer, family, true);
+                    self.times.insert((peer, family), Times::default());
+                }
+                self.rib.update(id, end_of_rib(family), self.now);
             }
             Step::Refresh(_) => {
                 let refresh = RouteRefresh { family: AddressFamily::EVPN, kind: RefreshKind::Request };
-                self.rib.route_refresh(id, refresh, NOW);
+                self.rib.route_refresh(id, refresh, self.now);
             }
             Step::Read { octets, .. } => {
                 self.views.get_mut(&peer).unwrap().read(&mut self.rib, id, octets);
             }
-            Step::Up(_) | Step::Down { .. } | Step::Flush => unreachable!(),
+            Step::Up { .. } | Step::Down { .. } | Step::Wait(_) | Step::Flush => unreachable!(),
         }
     }
 
@@ -181,7 +296,7 @@ impl Model {
         let attributes = flavoured(peer, flavour);
         let routes: Vec<_> =
             macs.iter().map(|mac| Route { key: mac_route(origin, 1, *mac).key, payload: payload.clone() }).collect();
-        self.rib.update(PeerId(peer), announce(routes.clone(), attributes.clone()), NOW);
+        self.rib.update(PeerId(peer), announce(routes.clone(), attributes.clone()), self.now);
         for route in routes {
             let path = Path { payload: payload.clone(), attributes: attributes.clone(), stale: false };
             self.paths.entry(route.key).or_default().insert(peer, path);
@@ -192,6 +307,7 @@ impl Model {
     fn best(&self, key: &EvpnKey) -> Option<u32> {
         let paths = self.paths.get(key)?;
         let mut left: Vec<(u32, &Path)> = paths.iter().map(|(peer, path)| (*peer, path)).collect();
+        keep_lowest(&mut left, |(_, path)| path.attributes.communities.contains(&community::LLGR_STALE));
         keep_lowest(&mut left, |(_, path)| path.stale);
         keep_lowest(&mut left, |(_, path)| !path.attributes.mac_mobility().sticky);
         let newest = newest_sequence(left.iter().map(|(_, path)| path.attributes.mac_mobility().sequence));
@@ -230,8 +346,11 @@ impl Model {
             let path = &self.paths[key][&source];
             let extended = peer.is_multiple_of(2);
             let too_long = path.attributes.large_communities.len() > 100 && !extended;
+            let long_lived = path.attributes.communities.contains(&community::LLGR_STALE);
+            // An external peer that does not know what that is.
+            let unknown = long_lived && peer == 12;
             let split = class(source).0 == PeerClass::NonClient && class(peer).0 == PeerClass::NonClient;
-            if !split && !too_long && self.wants(peer, &path.attributes) {
+            if !split && !too_long && !unknown && self.wants(peer, &path.attributes) {
                 expected.insert(key.clone(), (path.payload.clone(), as_sent(path, source, peer)));
             }
         }
@@ -240,14 +359,18 @@ impl Model {
 
     /// The table holds every path, and has chosen as the rules say.
     pub fn check_table(&self) {
-        let mut held: BTreeMap<(EvpnKey, u32), bool> = BTreeMap::new();
+        let mut held: BTreeMap<(EvpnKey, u32), (bool, bool, PathAttributes)> = BTreeMap::new();
         for route in self.rib.routes() {
-            held.insert((route.key.clone(), route.peer.0), route.best);
+            let facts = (route.best, route.stale, PathAttributes::clone(route.attributes));
+            held.insert((route.key.clone(), route.peer.0), facts);
         }
         let mut expected = BTreeMap::new();
         for (key, paths) in &self.paths {
             let best = self.best(key);
-            expected.extend(paths.keys().map(|peer| ((key.clone(), *peer), best == Some(*peer))));
+            let facts = |(peer, path): (&u32, &Path)| {
+                ((key.clone(), *peer), (best == Some(*peer), path.stale, path.attributes.clone()))
+            };
+            expected.extend(paths.iter().map(facts));
         }
         assert_eq!(held, expected);
     }
@@ -268,12 +391,8 @@ impl Model {
         self.check_table();
         self.check_views();
         // After all timers, stale routes are gone, and each peer has had one end-of-RIB per family.
-        for (peer, ..) in PEERS {
-            let peer = u32::from(peer);
-            self.sweep(peer, AddressFamily::EVPN, true);
-            self.sweep(peer, AddressFamily::RT_CONSTRAIN, true);
-        }
-        self.rib.handle_timeout(Instant::from_secs(1000));
+        self.apply(Step::Wait(1_000));
+        assert!(self.rib.routes().all(|route| !route.stale));
         self.settle();
         self.check_table();
         self.check_views();
@@ -316,6 +435,7 @@ fn flavoured(peer: u32, flavour: &Flavour) -> PathAttributes {
     let mobility = MacMobility { sticky: flavour.sticky, sequence: flavour.sequence };
     attributes.extended_communities.push(ExtendedCommunity::mac_mobility(mobility));
     (attributes.local_pref, attributes.med) = (Some(flavour.local_pref), flavour.med);
+    attributes.communities.extend(flavour.community);
     if let Some(neighbour) = flavour.neighbour {
         attributes.as_path.segments.push(AsSegment(vec![Asn(neighbour)]));
     }
@@ -340,6 +460,10 @@ fn as_sent(path: &Path, source: u32, peer: u32) -> PathAttributes {
     } else if !external {
         attributes.originator_id = Some(RouterId(0x0a00_0000 + source));
         attributes.cluster_list.insert(0, 99);
+    }
+    if peer == 6 && attributes.communities.contains(&community::LLGR_STALE) {
+        attributes.local_pref = Some(0);
+        attributes.communities.push(community::NO_EXPORT);
     }
     attributes
 }

@@ -1,7 +1,6 @@
 //! End-of-RIB rules, stale routes and the timers around them.
 
 use super::*;
-use crate::time::Duration;
 
 const EVPN: AddressFamily = AddressFamily::EVPN;
 const RTC: AddressFamily = AddressFamily::RT_CONSTRAIN;
@@ -131,7 +130,7 @@ fn a_worker_sweeps_only_after_every_established_reflector_has_spoken() {
     assert!(!rib.remote_sweep_allowed());
     apply(&mut rib, B, end_of_rib(EVPN));
     assert!(rib.remote_sweep_allowed());
-    rib.peer_down(A, &[EVPN], Duration::from_secs(120), NOW);
+    rib.peer_down(A, &keeping(&[EVPN], 120, 0), NOW);
     assert!(rib.remote_sweep_allowed());
     rib.peer_up(A, info(2, PeerClass::NonClient, false), NOW);
     assert!(!rib.remote_sweep_allowed());
@@ -145,7 +144,7 @@ fn stale_routes_stay_until_the_peers_end_of_rib() {
     rib.peer_up(A, info(2, PeerClass::Client, false), NOW);
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1), mac_route(2, 10, 2)], attributes(2, 10)));
     rib.flush();
-    rib.peer_down(A, &[EVPN], Duration::from_secs(120), NOW);
+    rib.peer_down(A, &keeping(&[EVPN], 120, 0), NOW);
     rib.flush();
     assert_eq!(rib.routes().filter(|route| route.stale).count(), 2);
     rib.peer_up(A, info(2, PeerClass::Client, false), at(5));
@@ -165,7 +164,7 @@ fn a_restart_changes_nothing_for_the_others() {
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
     rib.flush();
     View::default().drain(&mut rib, B);
-    rib.peer_down(A, &[EVPN], Duration::from_secs(120), NOW);
+    rib.peer_down(A, &keeping(&[EVPN], 120, 0), NOW);
     rib.flush();
     rib.peer_up(A, info(2, PeerClass::Client, false), at(1));
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
@@ -180,7 +179,7 @@ fn stale_routes_go_with_the_restart_time() {
     rib.peer_up(A, info(2, PeerClass::Client, true), NOW);
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
     apply(&mut rib, A, ask(membership(10)));
-    rib.peer_down(A, &[EVPN, RTC], Duration::from_secs(100), NOW);
+    rib.peer_down(A, &keeping(&[EVPN, RTC], 100, 0), NOW);
     for secs in [30, 99] {
         rib.handle_timeout(at(secs));
         assert_eq!((rib.stats().paths, rib.memberships().count()), (1, 2));
@@ -196,7 +195,7 @@ fn routes_of_a_peer_that_did_not_preserve_forwarding_go_when_it_is_back() {
     let mut rib = reflector();
     rib.peer_up(A, info(2, PeerClass::Client, false), NOW);
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
-    rib.peer_down(A, &[EVPN], Duration::from_secs(120), NOW);
+    rib.peer_down(A, &keeping(&[EVPN], 120, 0), NOW);
     let mut cold = info(2, PeerClass::Client, false);
     cold.families[0].forwarding_preserved = false;
     rib.peer_up(A, cold, at(1));
@@ -208,10 +207,10 @@ fn a_second_restart_keeps_only_what_was_announced_in_between() {
     let mut rib = reflector();
     rib.peer_up(A, info(2, PeerClass::Client, false), NOW);
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1), mac_route(2, 10, 2)], attributes(2, 10)));
-    rib.peer_down(A, &[EVPN], Duration::from_secs(120), NOW);
+    rib.peer_down(A, &keeping(&[EVPN], 120, 0), NOW);
     rib.peer_up(A, info(2, PeerClass::Client, false), at(1));
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
-    rib.peer_down(A, &[EVPN], Duration::from_secs(120), at(2));
+    rib.peer_down(A, &keeping(&[EVPN], 120, 0), at(2));
     assert_eq!(rib.stats().paths, 1);
 }
 
@@ -221,7 +220,7 @@ fn a_session_that_ends_without_graceful_restart_takes_its_routes_along() {
     rib.peer_up(A, info(2, PeerClass::Client, false), NOW);
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)));
     rib.flush();
-    rib.peer_down(A, &[], Duration::ZERO, NOW);
+    rib.peer_down(A, &[], NOW);
     rib.flush();
     assert_eq!((rib.stats().paths, rib.stats().attribute_sets, rib.stats().dead_destinations), (0, 0, 0));
     assert_eq!(rib.update(A, announce(vec![mac_route(2, 10, 1)], attributes(2, 10)), NOW).ignored, 1);
@@ -235,7 +234,7 @@ fn stale_memberships_still_let_routes_through_until_they_are_swept() {
     rib.peer_up(B, info(4, PeerClass::Client, true), NOW);
     apply(&mut rib, A, announce(vec![mac_route(2, 10, 1), mac_route(2, 10, 2)], attributes(2, 10)));
     apply(&mut rib, B, ask(membership(10)));
-    rib.peer_down(B, &[EVPN, RTC], Duration::from_secs(120), NOW);
+    rib.peer_down(B, &keeping(&[EVPN, RTC], 120, 0), NOW);
     rib.peer_up(B, info(4, PeerClass::Client, true), at(1));
     rib.flush();
     let mut view = View::default();

@@ -3,22 +3,23 @@
 use super::net::Net;
 use super::*;
 use crate::time::Duration;
+use crate::wire::message::{Capability, GracefulRestart};
 
 fn with_restart(router_id: u32, restart: Option<RestartConfig>) -> PeerConfig {
     PeerConfig { graceful_restart: restart, ..config(router_id) }
 }
 
 fn restart(notification: bool, families: Vec<(AddressFamily, bool)>) -> Option<RestartConfig> {
-    Some(RestartConfig { restart_time_secs: 90, notification, families })
+    Some(RestartConfig { restart_time_secs: 90, notification, families, long_lived: None })
 }
 
-/// How the session between the two ends, and what is kept, when `action` is done to an established peer.
-fn kept(ours: PeerConfig, theirs: &PeerConfig, action: impl FnOnce(&mut Peer)) -> (Vec<AddressFamily>, Duration) {
+/// What is kept when `action` is done to an established peer.
+fn kept(ours: PeerConfig, theirs: &PeerConfig, action: impl FnOnce(&mut Peer)) -> Vec<Retention> {
     let mut peer = peer_in(State::Established, ours, theirs);
     action(&mut peer);
     core::iter::from_fn(|| peer.poll_output())
         .find_map(|output| match output {
-            Output::Down(reason) => Some((reason.keeps, reason.restart_time)),
+            Output::Down(reason) => Some(reason.keeps),
             _ => None,
         })
         .expect("the session went down")
@@ -58,21 +59,72 @@ fn only_what_both_sides_agreed_on_is_kept() {
     ];
     for (name, ours, theirs, expected) in cases {
         let ends: [fn(&mut Peer); 5] = [close, cease, hard_reset, expire, garbage];
-        let found = ends.map(|end| kept(with_restart(1, ours.clone()), &with_restart(2, theirs.clone()), end).0.len());
+        let found = ends.map(|end| kept(with_restart(1, ours.clone()), &with_restart(2, theirs.clone()), end).len());
         assert_eq!(found, expected, "{name}");
     }
 }
 
 #[test]
 fn the_peers_restart_time_is_reported() {
-    let (families, time) = kept(config(1), &with_restart(2, restart(true, vec![(EVPN, false)])), close);
-    assert_eq!((families.as_slice(), time), ([EVPN].as_slice(), Duration::from_secs(90)));
+    let kept = kept(config(1), &with_restart(2, restart(true, vec![(EVPN, false)])), close);
+    assert_eq!(kept, [retention(EVPN, 90, 0)]);
 }
 
 #[test]
 fn families_that_the_session_does_not_carry_are_not_kept() {
     let theirs = with_restart(2, restart(true, vec![(EVPN, true), (AddressFamily::IPV4_UNICAST, true)]));
-    assert_eq!(kept(config(1), &theirs, close).0, [EVPN]);
+    assert_eq!(kept(config(1), &theirs, close), [retention(EVPN, 90, 0)]);
+}
+
+fn retention(family: AddressFamily, restart_secs: u64, long_lived_secs: u64) -> Retention {
+    let (restart_time, long_lived_time) = (Duration::from_secs(restart_secs), Duration::from_secs(long_lived_secs));
+    Retention { family, restart_time, long_lived_time }
+}
+
+#[test]
+fn each_family_is_kept_as_long_as_both_capabilities_say() {
+    const RTC: AddressFamily = AddressFamily::RT_CONSTRAIN;
+    let graceful = |secs, families| {
+        Some(Capability::GracefulRestart(GracefulRestart {
+            restarting: false,
+            notification: true,
+            restart_time_secs: secs,
+            families,
+        }))
+    };
+    let long_lived = |families| Some(Capability::LongLivedGracefulRestart(families));
+    let both = || vec![(EVPN, true), (RTC, true)];
+    let cases = [
+        ("one after the other", graceful(90, both()), long_lived(vec![(EVPN, true, 600), (RTC, true, 50)]), vec![
+            retention(EVPN, 90, 600),
+            retention(RTC, 90, 50),
+        ]),
+        ("no restart time", graceful(0, both()), long_lived(vec![(EVPN, true, 600)]), vec![
+            retention(EVPN, 0, 600),
+            retention(RTC, 0, 0),
+        ]),
+        ("listed by the second only", graceful(90, vec![]), long_lived(vec![(EVPN, true, 600)]), vec![retention(
+            EVPN, 0, 600,
+        )]),
+        ("above our bound", graceful(90, vec![]), long_lived(vec![(EVPN, true, 0x00ff_ffff)]), vec![retention(
+            EVPN, 0, 86_400,
+        )]),
+        ("without the first", None, long_lived(vec![(EVPN, true, 600)]), vec![]),
+        ("no time at all", graceful(0, vec![]), long_lived(vec![(EVPN, true, 0)]), vec![]),
+    ];
+    let offer = LongLivedConfig { stale_time_secs: 10, max_stale_time_secs: 86_400 };
+    let ours = RestartConfig { long_lived: Some(offer), ..restart(true, both()).unwrap() };
+    let without = RestartConfig { long_lived: None, ..ours.clone() };
+    for (name, restart, long_lived, expected) in cases {
+        let mut open = config(2).open(false);
+        open.capabilities.retain(|capability| !matches!(capability, Capability::GracefulRestart(_)));
+        open.capabilities.extend(restart.into_iter().chain(long_lived));
+        let negotiated = |ours| Negotiated::new(&with_restart(1, Some(ours)), false, &open).unwrap();
+        assert_eq!(negotiated(ours.clone()).retentions().collect::<Vec<_>>(), expected, "{name}");
+        let granted = negotiated(without.clone());
+        assert!(granted.retentions().all(|kept| kept.long_lived_time == Duration::ZERO), "{name}: we do not offer it");
+        assert_eq!(granted.long_lived_known, open.long_lived_graceful_restart().is_some(), "{name}");
+    }
 }
 
 #[test]

@@ -63,7 +63,10 @@ fn describe(output: &Output) -> String {
         Output::Update(_) => "update".to_owned(),
         Output::RouteRefresh(_) => "route-refresh".to_owned(),
         Output::Down(reason) if reason.keeps.is_empty() => format!("down: {}", reason.cause),
-        Output::Down(reason) => format!("down: {}, keeps {:?}", reason.cause, reason.keeps),
+        Output::Down(reason) => {
+            let families: Vec<_> = reason.keeps.iter().map(|kept| kept.family).collect();
+            format!("down: {}, keeps {families:?}", reason.cause)
+        }
         Output::Failed(cause) => format!("failed: {cause}"),
         Output::StateChanged { from, to } => format!("{from}->{to}"),
     }

@@ -44,6 +44,16 @@ pub mod code {
     pub const PREFIX_SID: u8 = 40;
 }
 
+/// Well-known communities (RFC 1997, RFC 9494).
+#[expect(missing_docs, reason = "the names are the registered ones")]
+pub mod community {
+    pub const LLGR_STALE: u32 = 0xffff_0006;
+    pub const NO_LLGR: u32 = 0xffff_0007;
+    pub const NO_EXPORT: u32 = 0xffff_ff01;
+    pub const NO_ADVERTISE: u32 = 0xffff_ff02;
+    pub const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
+}
+
 /// Attribute flags (RFC 4271 section 4.3).
 pub(crate) mod flag {
     pub const OPTIONAL: u8 = 0x80;
@@ -117,6 +127,12 @@ impl PathAttributes {
     /// The route targets among the extended communities.
     pub fn route_targets(&self) -> impl Iterator<Item = RouteTarget> + '_ {
         self.extended_communities.iter().filter_map(|community| RouteTarget::from_community(*community))
+    }
+
+    /// Whether the route's sender is gone and a helper keeps it for the long term (RFC 9494 section 3.3): it is the least
+    /// preferred.
+    pub fn is_long_lived_stale(&self) -> bool {
+        self.communities.contains(&community::LLGR_STALE)
     }
 
     /// The MAC mobility of the route (RFC 7432 section 7.7): the highest sequence where a peer sent several.
