@@ -31,12 +31,8 @@ fn reflector(clients: u32, constrained: bool) -> Rib {
     let role = Role::Reflector { cluster_id: None };
     let mut rib = Rib::new(RibConfig::new(role, ASN, RouterId(1), vtep(0xffff)), Instant::ZERO);
     rib.set_expected_peers([]);
-    let family = |family| PeerFamily {
-        family,
-        graceful_restart: true,
-        forwarding_preserved: true,
-        long_lived_preserved: true,
-    };
+    let family =
+        |family| PeerFamily { family, graceful_restart: true, forwarding_preserved: true, long_lived_preserved: true };
     for client in 0..clients {
         let mut families = vec![family(AddressFamily::EVPN)];
         if constrained {
@@ -50,6 +46,7 @@ fn reflector(clients: u32, constrained: bool) -> Rib {
             four_octet_as: true,
             extended_message: true,
             enhanced_refresh: true,
+            long_lived_known: true,
             families: families.into(),
             limits: PeerLimits::default(),
         };

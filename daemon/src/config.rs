@@ -184,6 +184,13 @@ pub struct PeerSettings {
     pub open_timeout_secs: Option<u16>,
     /// Graceful restart time that we advertise, in seconds: 1 to 4,095; 0 turns graceful restart off. Default 120.
     pub restart_time_secs: Option<u16>,
+    /// How long the peer is asked to keep our routes after the restart time, in seconds: 1 to 16,777,215; 0 turns
+    /// long-lived graceful restart (RFC 9494) off in both directions. Default: 86,400 for a reflector, 600 for a worker, 0
+    /// with external peers.
+    pub long_lived_stale_secs: Option<u32>,
+    /// The longest that the peer's routes are kept after its restart time, in seconds, whatever it asks: 0 to 16,777,215.
+    /// Default 86,400.
+    pub long_lived_stale_max_secs: Option<u32>,
     /// Routes accepted from the peer; beyond it the session ends with Cease 6/1. Default 1,000,000.
     pub max_routes: Option<u32>,
     /// What a bad EVPN route body does. Default `contain`.
@@ -214,6 +221,8 @@ impl PeerSettings {
             send_hold_secs: self.send_hold_secs.or(defaults.send_hold_secs),
             open_timeout_secs: self.open_timeout_secs.or(defaults.open_timeout_secs),
             restart_time_secs: self.restart_time_secs.or(defaults.restart_time_secs),
+            long_lived_stale_secs: self.long_lived_stale_secs.or(defaults.long_lived_stale_secs),
+            long_lived_stale_max_secs: self.long_lived_stale_max_secs.or(defaults.long_lived_stale_max_secs),
             max_routes: self.max_routes.or(defaults.max_routes),
             evpn_errors: self.evpn_errors.or(defaults.evpn_errors),
             unknown_route_types: self.unknown_route_types.or(defaults.unknown_route_types),
@@ -233,6 +242,20 @@ impl PeerSettings {
             .require(self.open_timeout_secs != Some(0), || format!("{place}: open_timeout_secs is 0; give 1 to 65535"));
         problems.require(!matches!(self.restart_time_secs, Some(4096..)), || {
             format!("{place}: restart_time_secs is above 4095; give 0 (off) to 4095")
+        });
+        for (key, secs) in [
+            ("long_lived_stale_secs", self.long_lived_stale_secs),
+            ("long_lived_stale_max_secs", self.long_lived_stale_max_secs),
+        ] {
+            problems.require(secs.unwrap_or(0) < 1 << 24, || {
+                format!("{place}: {key} is above 16777215; give 0 to 16777215")
+            });
+        }
+        let alone = self.restart_time_secs == Some(0) && self.long_lived_stale_secs.is_some_and(|secs| secs > 0);
+        problems.require(!alone, || {
+            format!(
+                "{place}: long_lived_stale_secs without graceful restart; give restart_time_secs 1 to 4095, or both 0"
+            )
         });
         problems.require(self.send_hold_secs != Some(0), || format!("{place}: send_hold_secs is 0; give 1 or more"));
         problems.require(self.max_routes != Some(0), || format!("{place}: max_routes is 0; give 1 or more"));

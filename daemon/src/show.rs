@@ -42,6 +42,8 @@ pub struct PeerRow {
     pub routes: BTreeMap<String, u64>,
     /// Routes kept from before a restart that the peer has not announced again.
     pub stale_routes: u64,
+    /// Of these, routes kept beyond the restart time (RFC 9494).
+    pub long_lived_stale_routes: u64,
     /// UPDATEs received.
     pub updates_received: u64,
     /// Times that the session was established.
@@ -67,6 +69,8 @@ pub struct RouteRow {
     pub reason: String,
     /// Kept from before a restart.
     pub stale: bool,
+    /// Its sender is gone for longer than a restart takes, as this daemon or another has seen (RFC 9494).
+    pub long_lived_stale: bool,
     /// VNI or label.
     pub label: Option<u32>,
     /// Extended communities, as text.
@@ -167,7 +171,10 @@ impl PeerRow {
             self.state.clone(),
             self.up_secs.map_or_else(|| "-".into(), duration),
             self.routes.values().sum::<u64>().to_string(),
-            self.stale_routes.to_string(),
+            match self.long_lived_stale_routes {
+                0 => self.stale_routes.to_string(),
+                long_lived => format!("{} ({long_lived} long-lived)", self.stale_routes),
+            },
             self.last_error.clone().unwrap_or_else(|| "-".into()),
         ]
     }
@@ -178,6 +185,9 @@ impl RouteRow {
         let mut mark = String::from(if self.best { "*" } else { " " });
         if self.stale {
             mark.push('s');
+        }
+        if self.long_lived_stale {
+            mark.push('l');
         }
         vec![
             mark,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use bgp_core::rib::{LOCAL_PEER, PeerClass, PeerLimits, RouteView};
-use bgp_core::session::{PeerConfig, RestartConfig};
+use bgp_core::session::{LongLivedConfig, PeerConfig, RestartConfig};
 use bgp_core::time::Duration;
 use bgp_core::types::{Asn, Label, RouterId};
 use bgp_core::wire::{self, Evpn, EvpnPayload};
@@ -27,7 +27,12 @@ pub struct Identity {
     pub forwarding_preserved: bool,
     /// The first OPEN to each peer carries the R bit.
     pub restarting: bool,
+    /// How long peers of our AS are asked to keep routes after the restart time, in seconds (RFC 9494).
+    pub long_lived_stale_secs: u32,
 }
+
+/// The longest that a peer's routes are kept after its restart time, in seconds, unless its settings say otherwise.
+const LONG_LIVED_MAX_SECS: u32 = 86_400;
 
 /// The neighbour that settings describe.
 pub fn neighbor(
@@ -54,22 +59,25 @@ pub fn neighbor(
         EvpnErrors::Strict => wire::EvpnErrors::Strict,
     };
     session.opaque_routes = settings.unknown_route_types.unwrap_or(false);
+    let class = match settings.role {
+        _ if session.remote_asn.is_some_and(|asn| asn != identity.asn) => PeerClass::External,
+        Some(Role::Client) => PeerClass::Client,
+        Some(Role::NonClient) => PeerClass::NonClient,
+        Some(Role::External) => PeerClass::External,
+        None => identity.internal_class,
+    };
+    let families = session.families.iter().map(|family| (*family, identity.forwarding_preserved)).collect();
     session.graceful_restart = match settings.restart_time_secs.unwrap_or(120) {
         0 => None,
         restart_time_secs => Some(RestartConfig {
             restart_time_secs,
             notification: true,
-            families: session.families.iter().map(|family| (*family, identity.forwarding_preserved)).collect(),
+            families,
+            long_lived: long_lived(identity, class, settings),
         }),
     };
     Neighbor {
-        class: match settings.role {
-            _ if session.remote_asn.is_some_and(|asn| asn != identity.asn) => PeerClass::External,
-            Some(Role::Client) => PeerClass::Client,
-            Some(Role::NonClient) => PeerClass::NonClient,
-            Some(Role::External) => PeerClass::External,
-            None => identity.internal_class,
-        },
+        class,
         limits: PeerLimits {
             max_prefixes: settings.max_routes.map_or(PeerLimits::default().max_prefixes, |routes| routes as usize),
             ..PeerLimits::default()
@@ -84,6 +92,15 @@ pub fn neighbor(
             session,
         },
     }
+}
+
+/// Another AS decides for itself whether it wants routes of speakers that are gone: there it is off unless asked for (RFC
+/// 9494 section 5).
+fn long_lived(identity: Identity, class: PeerClass, settings: &PeerSettings) -> Option<LongLivedConfig> {
+    let default = if class == PeerClass::External { 0 } else { identity.long_lived_stale_secs };
+    let stale_time_secs = settings.long_lived_stale_secs.unwrap_or(default);
+    let max_stale_time_secs = settings.long_lived_stale_max_secs.unwrap_or(LONG_LIVED_MAX_SECS);
+    (stale_time_secs > 0).then_some(LongLivedConfig { stale_time_secs, max_stale_time_secs })
 }
 
 fn secs(secs: u16) -> Duration {
@@ -110,6 +127,7 @@ pub fn peer_rows(speaker: &Speaker) -> Vec<PeerRow> {
             hold_time_secs: session.and_then(|(negotiated, _)| u16::try_from(negotiated.hold_time.as_secs()).ok()),
             routes: counts.iter().map(|count| (count.family.to_string(), count.accepted as u64)).collect(),
             stale_routes: counts.iter().map(|count| count.stale as u64).sum(),
+            long_lived_stale_routes: counts.iter().map(|count| count.long_lived_stale as u64).sum(),
             updates_received: peer.updates,
             established_count: peer.established,
             last_error: peer.last_error.map(str::to_owned),
@@ -156,6 +174,7 @@ fn row<N: wire::Nlri>(view: &RouteView<'_, N>, route: String, label: Option<u32>
         best: view.best,
         reason: view.reason.to_string(),
         stale: view.stale,
+        long_lived_stale: view.long_lived_stale,
         label,
         communities: view.attributes.extended_communities.iter().map(ToString::to_string).collect(),
     }
@@ -192,6 +211,7 @@ pub struct SpeakerMetrics {
     peer_up: IntGaugeVec,
     peer_routes: IntGaugeVec,
     peer_stale_routes: IntGaugeVec,
+    peer_long_lived_stale_routes: IntGaugeVec,
     peer_updates: IntGaugeVec,
     peer_established: IntGaugeVec,
     findings: IntCounterVec,
@@ -231,6 +251,11 @@ impl SpeakerMetrics {
                 "Routes held from before a restart of the peer",
                 &["peer", "family"],
             )?,
+            peer_long_lived_stale_routes: vector(
+                "megalos_bgp_peer_long_lived_stale_routes",
+                "Of these, routes kept beyond the restart time (RFC 9494)",
+                &["peer", "family"],
+            )?,
             peer_updates: vector("megalos_bgp_peer_updates_received", "UPDATEs received", &["peer"])?,
             peer_established: vector("megalos_bgp_peer_established_count", "Sessions that came up", &["peer"])?,
             suppressed: gauge(
@@ -248,7 +273,13 @@ impl SpeakerMetrics {
 
     /// Brings them up to date.
     pub fn sample(&self, speaker: &mut Speaker) {
-        for vector in [&self.peer_up, &self.peer_routes, &self.peer_stale_routes, &self.peer_updates] {
+        for vector in [
+            &self.peer_up,
+            &self.peer_routes,
+            &self.peer_stale_routes,
+            &self.peer_long_lived_stale_routes,
+            &self.peer_updates,
+        ] {
             vector.reset();
         }
         self.peer_established.reset();
@@ -266,6 +297,8 @@ impl SpeakerMetrics {
             for family in view.families {
                 let labels = [address.as_str(), &family.family.to_string()];
                 self.peer_stale_routes.with_label_values(&labels).set(signed(family.stale as u64));
+                let long_lived = signed(family.long_lived_stale as u64);
+                self.peer_long_lived_stale_routes.with_label_values(&labels).set(long_lived);
             }
         }
         self.findings.reset();
@@ -292,19 +325,42 @@ fn signed(value: u64) -> i64 {
 mod tests {
     use super::*;
 
+    const IDENTITY: Identity = Identity {
+        asn: Asn(65_000),
+        router_id: RouterId(1),
+        internal_class: PeerClass::Client,
+        forwarding_preserved: true,
+        restarting: true,
+        long_lived_stale_secs: 600,
+    };
+
+    fn neighbor_of(settings: &PeerSettings) -> Neighbor {
+        neighbor(IDENTITY, SocketAddr::from(([192, 0, 2, 1], 179)), settings, None, false)
+    }
+
+    #[test]
+    fn long_lived_graceful_restart_is_for_our_own_as_unless_asked_for() {
+        let offered = |asn, stale, max| {
+            let settings = PeerSettings {
+                asn,
+                long_lived_stale_secs: stale,
+                long_lived_stale_max_secs: max,
+                ..PeerSettings::default()
+            };
+            let offered = neighbor_of(&settings).spec.session.graceful_restart.unwrap().long_lived;
+            offered.map(|offered| (offered.stale_time_secs, offered.max_stale_time_secs))
+        };
+        assert_eq!(offered(None, None, None), Some((600, 86_400)));
+        assert_eq!(offered(None, Some(5), Some(7)), Some((5, 7)));
+        assert_eq!(offered(None, Some(0), None), None);
+        assert_eq!(offered(Some(64_512), None, None), None);
+        assert_eq!(offered(Some(64_512), Some(60), None), Some((60, 86_400)));
+    }
+
     #[test]
     fn a_peer_in_another_as_is_external_whatever_its_role_and_before_it_comes() {
-        let identity = Identity {
-            asn: Asn(65_000),
-            router_id: RouterId(1),
-            internal_class: PeerClass::Client,
-            forwarding_preserved: true,
-            restarting: true,
-        };
         let class = |asn, role| {
-            let settings = PeerSettings { asn, role, ..PeerSettings::default() };
-            let address = SocketAddr::from(([192, 0, 2, 1], 179));
-            let neighbor = neighbor(identity, address, &settings, None, false);
+            let neighbor = neighbor_of(&PeerSettings { asn, role, ..PeerSettings::default() });
             (neighbor.class, neighbor.spec.session.remote_asn)
         };
         assert_eq!(class(None, None), (PeerClass::Client, Some(Asn(65_000))));

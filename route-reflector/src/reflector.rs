@@ -104,6 +104,8 @@ impl Reflector {
             // A reflector forwards nothing, so nothing is lost when it restarts.
             forwarding_preserved: true,
             restarting: true,
+            // Workers forward by what they know for as long as no reflector is there to tell them anything else.
+            long_lived_stale_secs: 86_400,
         }
     }
 

@@ -318,6 +318,8 @@ impl Worker {
             // The kernel forwards whether this process runs or not.
             forwarding_preserved: true,
             restarting: true,
+            // A node that is gone for good must not be sent to for long.
+            long_lived_stale_secs: 600,
         };
         let gone: Vec<_> = self
             .speaker

@@ -196,7 +196,8 @@ impl<F: Family> Table<F> {
         let position = u32::try_from(routes.destinations.len()).unwrap_or(u32::MAX);
         routes.destinations.push(id);
         let payload = route.payload;
-        let path = Path { peer, attributes, payload, staleness: Staleness::Fresh, unrefreshed: false, version, position };
+        let path =
+            Path { peer, attributes, payload, staleness: Staleness::Fresh, unrefreshed: false, version, position };
         let hidden = !destination.dirty && is_hidden(destination, &path, store);
         destination.paths.insert(index, path);
         self.paths += 1;
@@ -304,7 +305,8 @@ impl<F: Family> Table<F> {
     /// 4.2). Returns how many went.
     pub fn mark_long_lived(&mut self, peer: PeerId, store: &mut AttributeStore) -> usize {
         // Both sides hold references of their own until the end, so that no id is given away meanwhile.
-        let mut marked: HashMap<AttributeId, Option<AttributeId>, FixedState> = HashMap::with_hasher(self.hasher.clone());
+        let mut marked: HashMap<AttributeId, Option<AttributeId>, FixedState> =
+            HashMap::with_hasher(self.hasher.clone());
         self.for_each_path(peer, |path, _| {
             if path.staleness != Staleness::Restarting {
                 return false;

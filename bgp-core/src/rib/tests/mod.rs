@@ -57,12 +57,8 @@ pub fn address(number: u8) -> IpAddr {
 
 /// Facts of peer `number`; with RT-constrain if `constrained`. Those of 6 and 12 do not know long-lived stale routes.
 pub fn info(number: u8, class: PeerClass, constrained: bool) -> PeerInfo {
-    let family = |family| PeerFamily {
-        family,
-        graceful_restart: true,
-        forwarding_preserved: true,
-        long_lived_preserved: true,
-    };
+    let family =
+        |family| PeerFamily { family, graceful_restart: true, forwarding_preserved: true, long_lived_preserved: true };
     let mut families: SmallVec<[PeerFamily; 2]> = smallvec![family(AddressFamily::EVPN)];
     if constrained {
         families.push(family(AddressFamily::RT_CONSTRAIN));

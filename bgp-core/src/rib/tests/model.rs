@@ -52,19 +52,48 @@ pub enum Keep {
 /// What happens; peers are named by their place in [`PEERS`].
 #[derive(Clone, Debug)]
 pub enum Step {
-    Announce { peer: usize, origin: u8, macs: Vec<u8>, label: u32, flavour: Flavour },
-    Withdraw { peer: usize, origin: u8, macs: Vec<u8> },
-    Ask { peer: usize, membership: RtMembership },
-    Decline { peer: usize, membership: RtMembership },
+    Announce {
+        peer: usize,
+        origin: u8,
+        macs: Vec<u8>,
+        label: u32,
+        flavour: Flavour,
+    },
+    Withdraw {
+        peer: usize,
+        origin: u8,
+        macs: Vec<u8>,
+    },
+    Ask {
+        peer: usize,
+        membership: RtMembership,
+    },
+    Decline {
+        peer: usize,
+        membership: RtMembership,
+    },
     /// With the F bits of both capabilities.
-    Up { peer: usize, forwarding: bool, long_lived: bool },
-    Down { peer: usize, keep: Keep },
+    Up {
+        peer: usize,
+        forwarding: bool,
+        long_lived: bool,
+    },
+    Down {
+        peer: usize,
+        keep: Keep,
+    },
     /// Seconds pass.
     Wait(u64),
-    EndOfRib { peer: usize, family: AddressFamily },
+    EndOfRib {
+        peer: usize,
+        family: AddressFamily,
+    },
     Refresh(usize),
     Flush,
-    Read { peer: usize, octets: usize },
+    Read {
+        peer: usize,
+        octets: usize,
+    },
 }
 
 /// A path in the model.

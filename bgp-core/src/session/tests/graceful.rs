@@ -95,20 +95,30 @@ fn each_family_is_kept_as_long_as_both_capabilities_say() {
     let long_lived = |families| Some(Capability::LongLivedGracefulRestart(families));
     let both = || vec![(EVPN, true), (RTC, true)];
     let cases = [
-        ("one after the other", graceful(90, both()), long_lived(vec![(EVPN, true, 600), (RTC, true, 50)]), vec![
-            retention(EVPN, 90, 600),
-            retention(RTC, 90, 50),
-        ]),
-        ("no restart time", graceful(0, both()), long_lived(vec![(EVPN, true, 600)]), vec![
-            retention(EVPN, 0, 600),
-            retention(RTC, 0, 0),
-        ]),
-        ("listed by the second only", graceful(90, vec![]), long_lived(vec![(EVPN, true, 600)]), vec![retention(
-            EVPN, 0, 600,
-        )]),
-        ("above our bound", graceful(90, vec![]), long_lived(vec![(EVPN, true, 0x00ff_ffff)]), vec![retention(
-            EVPN, 0, 86_400,
-        )]),
+        (
+            "one after the other",
+            graceful(90, both()),
+            long_lived(vec![(EVPN, true, 600), (RTC, true, 50)]),
+            vec![retention(EVPN, 90, 600), retention(RTC, 90, 50)],
+        ),
+        (
+            "no restart time",
+            graceful(0, both()),
+            long_lived(vec![(EVPN, true, 600)]),
+            vec![retention(EVPN, 0, 600), retention(RTC, 0, 0)],
+        ),
+        (
+            "listed by the second only",
+            graceful(90, vec![]),
+            long_lived(vec![(EVPN, true, 600)]),
+            vec![retention(EVPN, 0, 600)],
+        ),
+        (
+            "above our bound",
+            graceful(90, vec![]),
+            long_lived(vec![(EVPN, true, 0x00ff_ffff)]),
+            vec![retention(EVPN, 0, 86_400)],
+        ),
         ("without the first", None, long_lived(vec![(EVPN, true, 600)]), vec![]),
         ("no time at all", graceful(0, vec![]), long_lived(vec![(EVPN, true, 0)]), vec![]),
     ];
