@@ -1,18 +1,18 @@
 //! Between settings, sessions and people: peers from [`PeerSettings`], rows and metrics from a [`Speaker`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use bgp_core::rib::{LOCAL_PEER, PeerClass, PeerLimits, RouteView};
+use bgp_core::rib::{PeerClass, PeerLimits};
 use bgp_core::session::{LongLivedConfig, PeerConfig, RestartConfig};
 use bgp_core::time::Duration;
-use bgp_core::types::{Asn, Label, RouterId};
-use bgp_core::wire::{self, Evpn, EvpnPayload};
+use bgp_core::types::{Asn, RouterId};
+use bgp_core::wire;
 use bgp_io::{Count, Neighbor, PeerSpec, Speaker};
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::config::{EvpnErrors, PeerSettings, Role};
-use crate::show::{PeerRow, RouteRow};
+use crate::show::PeerRow;
 
 /// What all sessions of a daemon have in common.
 #[derive(Clone, Copy, Debug)]
@@ -144,53 +144,6 @@ const fn class_name(class: PeerClass) -> &'static str {
         PeerClass::Client => "client",
         PeerClass::NonClient => "non-client",
         PeerClass::External => "external",
-    }
-}
-
-/// Rows for `megalos show routes`: EVPN paths, then memberships.
-pub fn route_rows(speaker: &Speaker) -> Vec<RouteRow> {
-    let addresses: BTreeMap<_, IpAddr> =
-        speaker.peers().map(|peer| (peer.id, peer.neighbor.spec.address.ip())).collect();
-    let from = |peer| {
-        if peer == LOCAL_PEER {
-            return "local".to_owned();
-        }
-        addresses.get(&peer).map_or_else(|| peer.to_string(), ToString::to_string)
-    };
-    let evpn = speaker.rib.routes().map(|view| {
-        let label = label_of(&view);
-        row(&view, view.key.to_string(), label, from(view.peer))
-    });
-    let memberships = speaker.rib.memberships().map(|view| row(&view, view.key.to_string(), None, from(view.peer)));
-    evpn.chain(memberships).collect()
-}
-
-fn row<N: wire::Nlri>(view: &RouteView<'_, N>, route: String, label: Option<u32>, from: String) -> RouteRow {
-    RouteRow {
-        family: N::FAMILY.to_string(),
-        route,
-        next_hop: view.attributes.next_hop.to_string(),
-        from,
-        best: view.best,
-        reason: view.reason.to_string(),
-        stale: view.stale,
-        long_lived_stale: view.long_lived_stale,
-        label,
-        communities: view.attributes.extended_communities.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn label_of(view: &RouteView<'_, Evpn>) -> Option<u32> {
-    let value = |label: Label| {
-        let [a, b, c] = label.0;
-        u32::from_be_bytes([0, a, b, c])
-    };
-    match view.payload {
-        EvpnPayload::EthernetAutoDiscovery { label }
-        | EvpnPayload::MacIp { label, .. }
-        | EvpnPayload::IpPrefix { label, .. } => Some(value(*label)),
-        EvpnPayload::InclusiveMulticast => view.attributes.pmsi_tunnel.as_ref().map(|pmsi| value(pmsi.label)),
-        EvpnPayload::EthernetSegment | EvpnPayload::Opaque => None,
     }
 }
 

@@ -8,9 +8,10 @@ use bgp_io::{Event, Incoming, Io, Speaker};
 use daemon::control::{Answer, Pending};
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
+use daemon::routes::route_rows;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
-use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows, route_rows};
+use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows};
 use prometheus::Registry;
 use tokio::sync::mpsc;
 
