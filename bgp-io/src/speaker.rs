@@ -4,11 +4,11 @@
 //! [`Speaker::handle`] for every event that waits, then [`Speaker::flush`] once, so that work is batched by what is there
 //! and not by a timer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bgp_core::rib::rules as rib_rules;
-use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
+use bgp_core::rib::{NearLimit, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
 use bgp_core::rule::{Action, Rule};
 use bgp_core::session::{DownReason, Negotiated, State, StopReason};
 use bgp_core::time::Instant;
@@ -56,6 +56,8 @@ struct Peer {
     established: u64,
     updates: u64,
     last_error: Option<String>,
+    /// When a dynamic peer without a session may be forgotten.
+    retires: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,8 @@ pub struct Speaker {
     origin: std::time::Instant,
     peers: Vec<Option<Peer>>,
     by_address: BTreeMap<IpAddr, PeerId>,
+    /// Dynamic peers without a session, by when they may be forgotten.
+    retiring: BTreeSet<(Instant, PeerId)>,
     ledger: Ledger,
 }
 
@@ -110,6 +114,7 @@ impl Speaker {
             origin: std::time::Instant::now(),
             peers: Vec::new(),
             by_address: BTreeMap::new(),
+            retiring: BTreeSet::new(),
         }
     }
 
@@ -168,12 +173,21 @@ impl Speaker {
 
     fn insert(&mut self, id: PeerId, neighbor: Neighbor) {
         self.ledger.remember(neighbor.spec.address.ip());
-        let peer = Peer { neighbor, state: State::Idle, session: None, established: 0, updates: 0, last_error: None };
+        let peer = Peer {
+            neighbor,
+            state: State::Idle,
+            session: None,
+            established: 0,
+            updates: 0,
+            last_error: None,
+            retires: None,
+        };
         let index = id.0 as usize;
         match self.peers.get_mut(index) {
             Some(slot) => *slot = Some(peer),
             None => self.peers.push(Some(peer)),
         }
+        self.begin_to_retire(id);
     }
 
     fn slot(&mut self, id: PeerId) -> Option<&mut Peer> {
@@ -184,6 +198,7 @@ impl Speaker {
     pub fn remove_peer(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::take) {
             self.by_address.remove(&peer.neighbor.spec.address.ip());
+            peer.retires.into_iter().for_each(|at| _ = self.retiring.remove(&(at, id)));
             self.io.remove_peer(id);
             self.rib.peer_removed(id);
             self.ledger.forget(peer.neighbor.spec.address.ip());
@@ -224,12 +239,13 @@ impl Speaker {
                 }
             }
             Event::Down { peer, session, reason } => self.down(peer, session, &reason),
-            Event::State { peer, state, error } => {
-                if let Some(peer) = self.slot(peer) {
+            Event::State { peer: id, state, error } => {
+                if let Some(peer) = self.slot(id) {
                     peer.state = state;
                     if error.is_some() {
                         peer.last_error = error;
                     }
+                    self.begin_to_retire(id);
                 }
             }
             Event::Incoming(incoming) => return Some(incoming),
@@ -258,6 +274,10 @@ impl Speaker {
             ?class,
             "session established"
         );
+        if let Some(at) = peer.retires.take() {
+            self.retiring.remove(&(at, id));
+        }
+        let Some(peer) = self.slot(id) else { return };
         peer.established += 1;
         peer.state = State::Established;
         peer.session = Some(Session { id: session, since: now, negotiated, ready: true, ending: false });
@@ -289,7 +309,7 @@ impl Speaker {
             let Some(peer) = self.slot(id) else { return };
             peer.updates += 1;
             let who = Who::Peer(peer.neighbor.spec.address.ip());
-            if let Some(rule) = self.rib.objection(&update) {
+            if let Some(rule) = self.rib.objection(id, &update) {
                 let routes = update.reach.as_ref().map_or(0, |reach| reach.routes.len() as u64);
                 self.ledger.note(who, rule, Action::WithdrawRoute, routes, || evidence(&update));
             }
@@ -298,12 +318,13 @@ impl Speaker {
             self.ledger.note(who, rib_rules::WITHDRAWAL_UNKNOWN, Action::Ignore, unknown, Evidence::default);
             let ignored = outcome.ignored as u64;
             self.ledger.note(who, rib_rules::ROUTES_UNEXPECTED, Action::Ignore, ignored, Evidence::default);
+            if let Some(NearLimit { family, held, limit }) = outcome.near {
+                let detail = format!("{held} of {limit} {family} routes");
+                let evidence = || Evidence { detail, ..Evidence::default() };
+                self.ledger.note(who, rib_rules::MAX_ROUTES_NEAR, Action::Note, 1, evidence);
+            }
             if let Some(limit) = outcome.exceeded {
-                let reason = match limit {
-                    LimitExceeded::Prefixes { .. } => StopReason::MaxPrefixes,
-                    LimitExceeded::AttributeOctets { .. } => StopReason::OutOfResources,
-                };
-                self.end(id, reason, limit.rule(), limit.to_string());
+                self.end(id, limit.stop_reason(), limit.rule(), limit.to_string());
             }
         }
     }
@@ -333,29 +354,68 @@ impl Speaker {
         tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = ?reason.keeps, "session down");
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, now);
-        self.forget_if_gone(id);
+        self.begin_to_retire(id);
     }
 
-    /// A dynamic peer without session and routes is forgotten.
-    fn forget_if_gone(&mut self, id: PeerId) {
+    /// A dynamic peer has no session: unless it comes back it is forgotten, but not before its longest pause after failures
+    /// is over, or it would have none.
+    fn begin_to_retire(&mut self, id: PeerId) {
+        let now = self.now();
         let Some(peer) = self.slot(id) else { return };
-        if !peer.neighbor.dynamic || peer.session.is_some() || peer.established == 0 {
+        if !peer.neighbor.dynamic || peer.session.is_some() {
             return;
         }
-        let held = self
-            .rib
-            .peers()
-            .find(|view| view.peer == id)
-            .is_some_and(|view| view.families.iter().any(|family| family.accepted > 0));
-        if !held {
+        let at = now + peer.neighbor.spec.session.idle_hold_max;
+        let before = peer.retires.replace(at);
+        self.retiring.extend([(at, id)]);
+        if let Some(before) = before.filter(|before| *before != at) {
+            self.retiring.remove(&(before, id));
+        }
+    }
+
+    /// Forgets dynamic peers that had time to come back, and of which no routes are kept.
+    fn retire(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.retiring.first()
+            && at <= now
+        {
+            self.retiring.pop_first();
+            let Some(peer) = self.slot(id) else { continue };
+            peer.retires = None;
+            let is_connected = !matches!(peer.state, State::Idle | State::Active);
+            if is_connected || self.holds_routes(id) {
+                self.begin_to_retire(id);
+            } else {
+                self.remove_peer(id);
+            }
+        }
+    }
+
+    fn holds_routes(&self, id: PeerId) -> bool {
+        let mut views = self.rib.peers();
+        let view = views.find(|view| view.peer == id);
+        view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
+    }
+
+    /// Forgets the dynamic peer that has been without session and routes for longest, so that another one finds room. False
+    /// if there is none.
+    pub fn make_room(&mut self) -> bool {
+        let idle = self.retiring.iter().map(|(_, id)| *id).find(|id| !self.holds_routes(*id));
+        if let Some(id) = idle {
             self.remove_peer(id);
         }
+        idle.is_some()
+    }
+
+    /// Peers that came by themselves.
+    pub fn dynamic_peers(&self) -> usize {
+        self.peers.iter().flatten().filter(|peer| peer.neighbor.dynamic).count()
     }
 
     /// When [`Speaker::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<std::time::Instant> {
         let rib = self.rib.next_deadline().map(|deadline| self.clock(deadline));
-        rib.into_iter().chain(self.ledger.next_summary()).min()
+        let retires = self.retiring.first().map(|(at, _)| self.clock(*at));
+        rib.into_iter().chain(retires).chain(self.ledger.next_summary()).min()
     }
 
     /// Applies what has become due.
@@ -363,11 +423,7 @@ impl Speaker {
         let now = self.now();
         self.rib.handle_timeout(now);
         self.ledger.sum_up(std::time::Instant::now());
-        let dynamic: Vec<PeerId> =
-            self.peers().filter(|peer| peer.neighbor.dynamic && peer.session.is_none()).map(|peer| peer.id).collect();
-        for id in dynamic {
-            self.forget_if_gone(id);
-        }
+        self.retire(now);
     }
 
     /// Selects routes for all that changed and hands every ready writer its next batch.

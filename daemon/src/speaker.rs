@@ -53,6 +53,8 @@ pub fn neighbor(
     session.passive = dynamic || settings.passive.unwrap_or(false);
     session.connect_retry = settings.connect_retry_secs.map_or(session.connect_retry, secs);
     session.open_timeout = settings.open_timeout_secs.map_or(session.open_timeout, secs);
+    session.idle_hold_max =
+        settings.idle_hold_max_secs.map_or(session.idle_hold_max, |secs| Duration::from_secs(secs.into()));
     session.send_hold = settings.send_hold_secs.map(|secs| Duration::from_secs(secs.into()));
     session.evpn_errors = match settings.evpn_errors.unwrap_or_default() {
         EvpnErrors::Contain => wire::EvpnErrors::Contain,
@@ -78,10 +80,7 @@ pub fn neighbor(
     };
     Neighbor {
         class,
-        limits: PeerLimits {
-            max_prefixes: settings.max_routes.map_or(PeerLimits::default().max_prefixes, |routes| routes as usize),
-            ..PeerLimits::default()
-        },
+        limits: limits(settings),
         dynamic,
         spec: PeerSpec {
             address,
@@ -101,6 +100,21 @@ fn long_lived(identity: Identity, class: PeerClass, settings: &PeerSettings) -> 
     let stale_time_secs = settings.long_lived_stale_secs.unwrap_or(default);
     let max_stale_time_secs = settings.long_lived_stale_max_secs.unwrap_or(LONG_LIVED_MAX_SECS);
     (stale_time_secs > 0).then_some(LongLivedConfig { stale_time_secs, max_stale_time_secs })
+}
+
+fn limits(settings: &PeerSettings) -> PeerLimits {
+    let defaults = PeerLimits::default();
+    let or = |setting: Option<u32>, default| setting.map_or(default, |value| value as usize);
+    PeerLimits {
+        max_prefixes: or(settings.max_routes, defaults.max_prefixes),
+        max_memberships: or(settings.max_memberships, defaults.max_memberships),
+        warning_percent: settings.max_routes_warning_percent.unwrap_or(defaults.warning_percent),
+        max_attribute_sets: or(settings.max_attribute_sets, defaults.max_attribute_sets),
+        max_attribute_octets: settings
+            .max_attribute_octets
+            .map_or(defaults.max_attribute_octets, |octets| usize::try_from(octets).unwrap_or(usize::MAX)),
+        max_route_attribute_octets: or(settings.max_route_attribute_octets, defaults.max_route_attribute_octets),
+    }
 }
 
 fn secs(secs: u16) -> Duration {

@@ -150,6 +150,7 @@ impl Started {
 fn engine_config(settings: &Settings) -> evpn::Config {
     let mut config = evpn::Config::new(settings.asn, settings.router_id, settings.vtep);
     config.foreign_asns.clone_from(&settings.foreign_asns);
+    config.limits = settings.limits;
     let seconds = |secs: u32| bgp_core::time::Duration::from_secs(secs.into());
     config.duplicates = DuplicateDetection {
         moves: settings.duplicates.moves,
