@@ -379,27 +379,38 @@ impl Speaker {
             && at <= now
         {
             self.retiring.pop_first();
-            let Some(peer) = self.slot(id) else { continue };
-            peer.retires = None;
-            let is_connected = !matches!(peer.state, State::Idle | State::Active);
-            if is_connected || self.holds_routes(id) {
-                self.begin_to_retire(id);
-            } else {
+            if let Some(peer) = self.slot(id) {
+                peer.retires = None;
+            }
+            if self.is_left(id) {
                 self.remove_peer(id);
+            } else {
+                self.begin_to_retire(id);
             }
         }
     }
 
-    fn holds_routes(&self, id: PeerId) -> bool {
-        let mut views = self.rib.peers();
-        let view = views.find(|view| view.peer == id);
-        view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
+    /// Whether a peer has neither a connection nor routes.
+    fn is_left(&self, id: PeerId) -> bool {
+        let is_idle = |peer: &Peer| peer.session.is_none() && matches!(peer.state, State::Idle | State::Active);
+        let holds_routes = || {
+            let mut views = self.rib.peers();
+            let view = views.find(|view| view.peer == id);
+            view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
+        };
+        self.peers.get(id.0 as usize).and_then(Option::as_ref).is_some_and(is_idle) && !holds_routes()
     }
 
-    /// Forgets the dynamic peer that has been without session and routes for longest, so that another one finds room. False
-    /// if there is none.
+    /// Forgets the dynamic peer that has been without connection and routes for longest, so that another one finds room. One
+    /// that has come no longer ago than an OPEN may take is left its time. False if there is none.
     pub fn make_room(&mut self) -> bool {
-        let idle = self.retiring.iter().map(|(_, id)| *id).find(|id| !self.holds_routes(*id));
+        let now = self.now();
+        let had_time = |(at, id): &(Instant, PeerId)| {
+            let peer = self.peers.get(id.0 as usize)?.as_ref()?;
+            let session = &peer.neighbor.spec.session;
+            (*at + session.open_timeout <= now + session.idle_hold_max).then_some(*id)
+        };
+        let idle = self.retiring.iter().filter_map(had_time).find(|id| self.is_left(*id));
         if let Some(id) = idle {
             self.remove_peer(id);
         }

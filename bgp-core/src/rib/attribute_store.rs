@@ -64,7 +64,8 @@ pub struct AttributeSet {
     /// It carries LLGR_STALE, received or added here (RFC 9494 section 4.3).
     pub long_lived_stale: bool,
     hash: u64,
-    octets: usize,
+    /// What its source is charged for it.
+    charge: Usage,
     references: u32,
 }
 
@@ -108,7 +109,7 @@ impl AttributeStore {
 
     /// The id of a set, with one more reference to it.
     pub fn acquire(&mut self, source: &Source, attributes: PathAttributes) -> AttributeId {
-        self.intern(source, attributes, footprint)
+        self.intern(source, attributes, |attributes| Usage { sets: 1, octets: footprint(attributes) })
     }
 
     /// The same set with LLGR_STALE (RFC 9494 section 4.2), with one more reference to it; none if it refuses that by NO_LLGR.
@@ -124,14 +125,14 @@ impl AttributeStore {
         }
         let (source, mut attributes) = (set.source, PathAttributes::clone(&set.attributes));
         attributes.communities.push(community::LLGR_STALE);
-        Some(self.intern(&source, attributes, |_| 0))
+        Some(self.intern(&source, attributes, |_| Usage::default()))
     }
 
     fn intern(
         &mut self,
         source: &Source,
         attributes: PathAttributes,
-        octets: impl FnOnce(&PathAttributes) -> usize,
+        charge: impl FnOnce(&PathAttributes) -> Usage,
     ) -> AttributeId {
         let hash = self.hasher.hash_one((source.peer, &attributes));
         let equal =
@@ -140,14 +141,14 @@ impl AttributeStore {
             self.retain(id);
             return id;
         }
-        let octets = octets(&attributes);
-        self.insert(hash, source, attributes, octets)
+        let charge = charge(&attributes);
+        self.insert(hash, source, attributes, charge)
     }
 
-    fn insert(&mut self, hash: u64, source: &Source, attributes: PathAttributes, octets: usize) -> AttributeId {
+    fn insert(&mut self, hash: u64, source: &Source, attributes: PathAttributes, charge: Usage) -> AttributeId {
         let usage = self.usage.entry(source.peer).or_default();
-        usage.sets += 1;
-        usage.octets += octets;
+        usage.sets += charge.sets;
+        usage.octets += charge.octets;
         let set = AttributeSet {
             source: *source,
             targets: self.targets.acquire(attributes.route_targets()),
@@ -156,7 +157,7 @@ impl AttributeStore {
             long_lived_stale: attributes.is_long_lived_stale(),
             attributes: Arc::new(attributes),
             hash,
-            octets,
+            charge,
             references: 1,
         };
         let id = self.free.pop().unwrap_or(AttributeId::from_index(self.sets.len()));
@@ -189,9 +190,9 @@ impl AttributeStore {
             entry.remove();
         }
         if let Some(usage) = self.usage.get_mut(&set.source.peer) {
-            usage.octets = usage.octets.saturating_sub(set.octets);
-            usage.sets = usage.sets.saturating_sub(1);
-            if usage.sets == 0 {
+            usage.octets = usage.octets.saturating_sub(set.charge.octets);
+            usage.sets = usage.sets.saturating_sub(set.charge.sets);
+            if *usage == Usage::default() {
                 self.usage.remove(&set.source.peer);
             }
         }

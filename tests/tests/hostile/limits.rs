@@ -193,7 +193,7 @@ fn a_route_with_too_large_attributes_is_withdrawn_and_its_session_stays() {
 
 #[test]
 fn peers_that_come_by_themselves_are_limited_and_the_idle_make_room() {
-    let mut scene = Scene::new("max_dynamic_peers = 3", "");
+    let mut scene = Scene::new("max_dynamic_peers = 3", "open_timeout_secs = 1");
     let held: Vec<_> = [52, 53].map(|last| establish(&scene.host, [10, 0, 0, last])).into_iter().collect();
     // The fourth is a stranger, and stays one as long as all places are taken.
     let mut fourth = open(&scene.host, [10, 0, 0, 54]).unwrap_or_else(|error| panic!("{error}"));
