@@ -34,8 +34,16 @@ pub mod refusal;
 mod statistics;
 mod timers;
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what tests share reads like a test, and a panic is how it reports"
+)]
+#[cfg_attr(not(test), allow(dead_code, reason = "others use the network alone"))]
+pub mod tests;
 
 pub use config::{LongLivedConfig, PeerConfig, RestartConfig};
 pub use negotiated::{Negotiated, Retention};

@@ -1,11 +1,9 @@
 //! Random histories against the naive model.
 
-use std::collections::BTreeMap;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::model::{FAMILIES, Flavour, Keep, Model, PEERS, Step};
+use super::model::{FAMILIES, Flavour, Keep, PEERS, Step, reflector_history, worker_history};
 use super::*;
 use crate::wire::attributes::community;
 
@@ -73,36 +71,11 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn every_peer_holds_exactly_what_the_rules_say(steps in vec(step(), 1..120)) {
-        let mut model = Model::new(Role::Reflector { cluster_id: Some(99) });
-        for step in steps {
-            let flushed = matches!(step, Step::Flush);
-            model.apply(step);
-            if flushed {
-                model.check_table();
-            }
-        }
-        model.finish();
+        reflector_history(steps);
     }
 
     #[test]
     fn a_workers_changes_add_up_to_its_best_routes(steps in vec(step(), 1..80)) {
-        let mut model = Model::new(Role::Worker);
-        let mut known = BTreeMap::new();
-        for step in steps {
-            let flushed = matches!(step, Step::Flush);
-            model.apply(step);
-            if flushed {
-                for change in model.rib.drain_changes() {
-                    match change.best {
-                        Some(best) => known.insert(change.key, (best.peer.0, best.payload, (*best.attributes).clone())),
-                        None => known.remove(&change.key),
-                    };
-                }
-                let expected: BTreeMap<_, _> = model.rib.routes().filter(|route| route.best).map(|route| {
-                    (route.key.clone(), (route.peer.0, route.payload.clone(), PathAttributes::clone(route.attributes)))
-                }).collect();
-                prop_assert_eq!(&known, &expected);
-            }
-        }
+        worker_history(steps);
     }
 }

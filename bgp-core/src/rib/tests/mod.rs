@@ -9,8 +9,6 @@ mod fan_out;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
-mod limits;
-#[cfg(test)]
 mod long_lived;
 pub mod model;
 #[cfg(test)]

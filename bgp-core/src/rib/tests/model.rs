@@ -116,8 +116,8 @@ struct Times {
 }
 
 /// The naive model: all paths, and what each peer was sent.
-pub struct Model {
-    pub rib: Rib,
+struct Model {
+    rib: Rib,
     paths: BTreeMap<EvpnKey, BTreeMap<u32, Path>>,
     memberships: BTreeMap<u32, BTreeMap<RtMembership, bool>>,
     views: BTreeMap<u32, View>,
@@ -131,8 +131,7 @@ fn class(peer: u32) -> (PeerClass, bool) {
 }
 
 impl Model {
-    /// All peers up, nobody knows anything.
-    pub fn new(role: Role) -> Self {
+    fn new(role: Role) -> Self {
         let mut config = RibConfig::new(role, ASN, RouterId(1), address(1));
         config.log_limit_octets = 1_500;
         let mut rib = Rib::new(config, NOW);
@@ -256,7 +255,7 @@ impl Model {
     }
 
     /// Does the same to the RIB and to the model.
-    pub fn apply(&mut self, step: Step) {
+    fn apply(&mut self, step: Step) {
         match step {
             Step::Up { peer, forwarding, long_lived } => self.up(peer, forwarding, long_lived),
             Step::Wait(secs) => {
@@ -387,7 +386,7 @@ impl Model {
     }
 
     /// The table holds every path, and has chosen as the rules say.
-    pub fn check_table(&self) {
+    fn check_table(&self) {
         let mut held: BTreeMap<(EvpnKey, u32), (bool, bool, PathAttributes)> = BTreeMap::new();
         for route in self.rib.routes() {
             let facts = (route.best, route.stale, PathAttributes::clone(route.attributes));
@@ -415,7 +414,7 @@ impl Model {
     }
 
     /// The end of a history: everybody reads everything, timers run out, all leave, and nothing remains.
-    pub fn finish(mut self) {
+    fn finish(mut self) {
         self.settle();
         self.check_table();
         self.check_views();
@@ -495,4 +494,41 @@ fn as_sent(path: &Path, source: u32, peer: u32) -> PathAttributes {
         attributes.communities.push(community::NO_EXPORT);
     }
     attributes
+}
+
+/// A reflector's history: the table is right whenever it has settled, and in the end everybody holds what the rules say.
+pub fn reflector_history(steps: impl IntoIterator<Item = Step>) {
+    let mut model = Model::new(Role::Reflector { cluster_id: Some(99) });
+    for step in steps {
+        let flushed = matches!(step, Step::Flush);
+        model.apply(step);
+        if flushed {
+            model.check_table();
+        }
+    }
+    model.finish();
+}
+
+/// A worker's history: the changes that it is told of add up to the best routes.
+pub fn worker_history(steps: impl IntoIterator<Item = Step>) {
+    let mut model = Model::new(Role::Worker);
+    let mut known = BTreeMap::new();
+    for step in steps {
+        let flushed = matches!(step, Step::Flush);
+        model.apply(step);
+        if !flushed {
+            continue;
+        }
+        for change in model.rib.drain_changes() {
+            match change.best {
+                Some(best) => known.insert(change.key, (best.peer.0, best.payload, (*best.attributes).clone())),
+                None => known.remove(&change.key),
+            };
+        }
+        let best = model.rib.routes().filter(|route| route.best);
+        let expected: BTreeMap<_, _> = best
+            .map(|route| (route.key.clone(), (route.peer.0, route.payload.clone(), (**route.attributes).clone())))
+            .collect();
+        assert_eq!(known, expected);
+    }
 }

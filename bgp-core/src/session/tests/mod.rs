@@ -1,10 +1,17 @@
 //! The session held to its table, to its rules between two speakers, and to any input.
+//!
+//! With the feature `testing` the network between two speakers is there for others too: the fuzz targets use it.
 
+#[cfg(test)]
 mod any_input;
+#[cfg(test)]
 mod back_off;
+#[cfg(test)]
 mod graceful;
-mod net;
+pub mod net;
+#[cfg(test)]
 mod pair;
+#[cfg(test)]
 mod table;
 
 use bytes::BytesMut;

@@ -15,17 +15,17 @@ enum Arrival {
 }
 
 /// The network: both hosts listen, octets take `latency`, and arrive in pieces of `piece` octets.
-pub(super) struct Net {
-    pub(super) now: Instant,
-    pub(super) hosts: [Peer; 2],
+pub struct Net {
+    pub now: Instant,
+    pub hosts: [Peer; 2],
     /// What each host did, with the time in milliseconds.
-    pub(super) log: [Vec<String>; 2],
+    pub log: [Vec<String>; 2],
     /// Sessions up minus sessions down.
-    pub(super) up: [i32; 2],
-    pub(super) latency: [Duration; 2],
-    pub(super) piece: usize,
+    pub up: [i32; 2],
+    pub latency: [Duration; 2],
+    pub piece: usize,
     /// Nothing passes: neither octets nor the end of a connection.
-    pub(super) cut: bool,
+    pub cut: bool,
     arrivals: BTreeMap<(Instant, u64), (usize, Arrival)>,
     dialling: [Option<ConnectionId>; 2],
     open: BTreeSet<(usize, ConnectionId)>,
@@ -34,7 +34,7 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(a: PeerConfig, b: PeerConfig) -> Self {
+    pub fn new(a: PeerConfig, b: PeerConfig) -> Self {
         let latency = Duration::from_millis(1);
         Self {
             now: Instant::from_secs(1),
@@ -52,7 +52,7 @@ impl Net {
         }
     }
 
-    pub(super) fn start(&mut self) {
+    pub fn start(&mut self) {
         for host in [1, 0] {
             let now = self.now;
             self.hosts[host].start(now);
@@ -61,14 +61,14 @@ impl Net {
     }
 
     /// Does `action` to a host and carries out what follows at once.
-    pub(super) fn with(&mut self, host: usize, action: impl FnOnce(&mut Peer, Instant)) {
+    pub fn with(&mut self, host: usize, action: impl FnOnce(&mut Peer, Instant)) {
         let now = self.now;
         action(&mut self.hosts[host], now);
         self.settle(host);
     }
 
     /// Replaces a host by a fresh one, as a crash does: its connections vanish with or without a word.
-    pub(super) fn crash(&mut self, host: usize, config: PeerConfig, silently: bool) {
+    pub fn crash(&mut self, host: usize, config: PeerConfig, silently: bool) {
         let mine: Vec<_> = self.open.iter().filter(|(owner, _)| *owner == host).map(|(_, id)| *id).collect();
         for id in mine {
             self.open.remove(&(host, id));
@@ -81,15 +81,28 @@ impl Net {
         self.up[host] = 0;
     }
 
+    /// Octets that `host` never sent arrive at the other end of its first connection, as if it had.
+    pub fn inject(&mut self, host: usize, octets: &[u8]) {
+        let Some(id) = self.open.iter().find(|(owner, _)| *owner == host).map(|(_, id)| *id) else { return };
+        for piece in octets.chunks(self.piece.max(1)) {
+            self.post(1 - host, Arrival::Data(id, piece.to_vec()));
+        }
+    }
+
+    /// Connections that a host has.
+    pub fn connections(&self, host: usize) -> usize {
+        self.open.iter().filter(|(owner, _)| *owner == host).count()
+    }
+
     /// Runs until `duration` has passed.
-    pub(super) fn run(&mut self, duration: Duration) {
+    pub fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.advance(end) {}
         self.now = end;
     }
 
     /// Runs until both sides are established, for at most a minute; returns how long that took.
-    pub(super) fn run_until_up(&mut self) -> Duration {
+    pub fn run_until_up(&mut self) -> Duration {
         let start = self.now;
         let end = start + Duration::from_secs(60);
         while self.hosts.iter().any(|host| host.state() != State::Established) {
