@@ -137,6 +137,13 @@ pub struct Connection {
     socket: OwnedFd,
 }
 
+impl From<OwnedFd> for Connection {
+    /// A connection that was accepted elsewhere, of type `SOCK_SEQPACKET`.
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+}
+
 impl Connection {
     /// Waits for the next request; `None` when the plugin has closed. What makes
     /// no sense is answered here with an error, and the wait goes on.

@@ -120,7 +120,7 @@ impl Server {
                 Ok((stream, _)) => {
                     let questions = questions.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = answer_one(stream, questions).await {
+                        if let Err(error) = serve_one(stream, questions).await {
                             tracing::debug!(%error, "control client");
                         }
                         drop(permit);
@@ -142,7 +142,11 @@ impl Drop for Server {
     }
 }
 
-async fn answer_one(stream: UnixStream, questions: mpsc::Sender<Pending>) -> std::io::Result<()> {
+/// Serves one client: its question, passed to `questions`, and the answer.
+///
+/// # Errors
+/// The client sent nothing within five seconds, or no text, or does not read.
+pub async fn serve_one(stream: UnixStream, questions: mpsc::Sender<Pending>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(read.take(MAX_QUESTION_BYTES));
