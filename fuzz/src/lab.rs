@@ -20,7 +20,8 @@ pub fn run(input: &[u8]) {
             let in_order: usize = lab.start_groups.iter().map(Vec::len).sum();
             assert_eq!(in_order, lab.devices.len(), "every device starts once");
             let printed = lab.to_conf();
-            let again = LabSource { path: PathBuf::from("/lab"), conf: Some(printed.clone().into()), ..LabSource::default() };
+            let again =
+                LabSource { path: PathBuf::from("/lab"), conf: Some(printed.clone().into()), ..LabSource::default() };
             let again = parse(again).map(|(lab, _)| lab.to_conf());
             assert_eq!(again.expect("a printed lab is a lab"), printed);
             assert!(warnings.iter().all(|warning| !warning.text.is_empty()));

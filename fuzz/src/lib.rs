@@ -8,7 +8,19 @@
 //! cargo +nightly fuzz run message_decode -- -max_total_time=60
 //! ```
 
+pub mod cni;
+pub mod config;
+pub mod control;
+pub mod dialogue;
+pub mod engine;
 pub mod lab;
+pub mod memory;
 pub mod message;
+pub mod mutate;
+pub mod naive;
 pub mod netlink;
+pub mod octets;
+pub mod rib;
 pub mod session;
+pub mod tree;
+pub mod verdict;

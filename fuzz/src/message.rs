@@ -10,11 +10,19 @@ use bgp_core::wire::{
 use bytes::{Bytes, BytesMut};
 use smallvec::smallvec;
 
+use crate::memory;
+
 /// Beyond this many octets of attributes a re-encoding may fit no message, and routes are withdrawn instead.
 const MAX_ATTRIBUTES: usize = 60_000;
 
+/// What a message may take of the heap while it is read: this much, so much for each of its octets, since lists of
+/// attributes are lists in memory, and so much for each of its routes.
+const SPARE_OCTETS: usize = 64 << 10;
+const OCTETS_PER_OCTET: usize = 16;
+const OCTETS_PER_ROUTE: usize = 512;
+
 /// Bits of the first octet of an input, which choose the context.
-mod bit {
+pub mod bit {
     pub const FOUR_OCTET_AS: u8 = 1;
     pub const EXTERNAL: u8 = 1 << 1;
     pub const STRICT: u8 = 1 << 2;
@@ -42,7 +50,8 @@ pub fn run(input: &[u8]) {
     }
 }
 
-fn context(choice: u8) -> DecodeContext {
+/// The context that an octet stands for.
+pub fn context(choice: u8) -> DecodeContext {
     let has = |bit: u8| choice & bit != 0;
     DecodeContext {
         four_octet_as: has(bit::FOUR_OCTET_AS),
@@ -62,9 +71,30 @@ fn context(choice: u8) -> DecodeContext {
     }
 }
 
+/// Runs one input of the targets that know the structure: a context octet, then the body of an UPDATE.
+pub fn run_update(input: &[u8]) {
+    let Some((&choice, body)) = input.split_first() else { return };
+    check(&Frame { kind: MessageKind::Update, body: Bytes::copy_from_slice(body) }, &context(choice));
+}
+
+fn routes_in(message: &Message) -> usize {
+    let Message::Update(update) = message else { return 0 };
+    let announced = update.reach.as_ref().map_or(0, |reach| reach.routes.len());
+    announced + update.unreach.iter().map(Unreach::len).sum::<usize>()
+}
+
 /// The oracle.
 fn check(frame: &Frame, ctx: &DecodeContext) {
-    let Ok(message) = Message::decode(frame, ctx) else { return };
+    let (decoded, held) = memory::peak_of(|| Message::decode(frame, ctx));
+    let Ok(message) = decoded else {
+        assert!(
+            held <= SPARE_OCTETS + frame.body.len() * OCTETS_PER_OCTET,
+            "{held} octets for a message that is refused"
+        );
+        return;
+    };
+    let allowed = SPARE_OCTETS + frame.body.len() * OCTETS_PER_OCTET + routes_in(&message) * OCTETS_PER_ROUTE;
+    assert!(held <= allowed, "{held} octets of heap for a message of {}", frame.body.len());
     let encode = EncodeContext { four_octet_as: ctx.four_octet_as, max_message: MaxMessage::Extended };
     if let Message::Update(update) = &message
         && let Some(reach) = &update.reach

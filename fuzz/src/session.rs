@@ -11,7 +11,7 @@ use bgp_core::wire::{Capability, EncodeContext, MaxMessage, Message, frame};
 use bytes::BytesMut;
 
 /// The end-of-RIB marker of EVPN.
-const END_OF_RIB: &[u8] =
+pub const END_OF_RIB: &[u8] =
     b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x1d\x02\0\0\0\x06\x80\x0f\x03\0\x19\x46";
 /// No timer is set further ahead than the send-hold time.
 const FAR: Duration = Duration::from_secs(600);
@@ -178,7 +178,8 @@ impl Driver {
     }
 }
 
-fn stop_reason(choice: u8) -> StopReason {
+/// A reason to stop, all of them among 256.
+pub fn stop_reason(choice: u8) -> StopReason {
     match choice % 7 {
         0 => StopReason::Shutdown { communication: "maintenance".repeat(usize::from(choice)) },
         1 => StopReason::Deconfigured,
