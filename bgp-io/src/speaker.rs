@@ -4,11 +4,11 @@
 //! [`Speaker::handle`] for every event that waits, then [`Speaker::flush`] once, so that work is batched by what is there
 //! and not by a timer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bgp_core::rib::rules as rib_rules;
-use bgp_core::rib::{NearLimit, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
+use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
 use bgp_core::rule::{Action, Rule};
 use bgp_core::session::{DownReason, Negotiated, State, StopReason};
 use bgp_core::time::Instant;
@@ -56,8 +56,6 @@ struct Peer {
     established: u64,
     updates: u64,
     last_error: Option<String>,
-    /// When a dynamic peer without a session may be forgotten.
-    retires: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -99,8 +97,6 @@ pub struct Speaker {
     origin: std::time::Instant,
     peers: Vec<Option<Peer>>,
     by_address: BTreeMap<IpAddr, PeerId>,
-    /// Dynamic peers without a session, by when they may be forgotten.
-    retiring: BTreeSet<(Instant, PeerId)>,
     ledger: Ledger,
 }
 
@@ -114,7 +110,6 @@ impl Speaker {
             origin: std::time::Instant::now(),
             peers: Vec::new(),
             by_address: BTreeMap::new(),
-            retiring: BTreeSet::new(),
         }
     }
 
@@ -173,21 +168,12 @@ impl Speaker {
 
     fn insert(&mut self, id: PeerId, neighbor: Neighbor) {
         self.ledger.remember(neighbor.spec.address.ip());
-        let peer = Peer {
-            neighbor,
-            state: State::Idle,
-            session: None,
-            established: 0,
-            updates: 0,
-            last_error: None,
-            retires: None,
-        };
+        let peer = Peer { neighbor, state: State::Idle, session: None, established: 0, updates: 0, last_error: None };
         let index = id.0 as usize;
         match self.peers.get_mut(index) {
             Some(slot) => *slot = Some(peer),
             None => self.peers.push(Some(peer)),
         }
-        self.begin_to_retire(id);
     }
 
     fn slot(&mut self, id: PeerId) -> Option<&mut Peer> {
@@ -198,7 +184,6 @@ impl Speaker {
     pub fn remove_peer(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::take) {
             self.by_address.remove(&peer.neighbor.spec.address.ip());
-            peer.retires.into_iter().for_each(|at| _ = self.retiring.remove(&(at, id)));
             self.io.remove_peer(id);
             self.rib.peer_removed(id);
             self.ledger.forget(peer.neighbor.spec.address.ip());
@@ -239,13 +224,12 @@ impl Speaker {
                 }
             }
             Event::Down { peer, session, reason } => self.down(peer, session, &reason),
-            Event::State { peer: id, state, error } => {
-                if let Some(peer) = self.slot(id) {
+            Event::State { peer, state, error } => {
+                if let Some(peer) = self.slot(peer) {
                     peer.state = state;
                     if error.is_some() {
                         peer.last_error = error;
                     }
-                    self.begin_to_retire(id);
                 }
             }
             Event::Incoming(incoming) => return Some(incoming),
@@ -274,10 +258,6 @@ impl Speaker {
             ?class,
             "session established"
         );
-        if let Some(at) = peer.retires.take() {
-            self.retiring.remove(&(at, id));
-        }
-        let Some(peer) = self.slot(id) else { return };
         peer.established += 1;
         peer.state = State::Established;
         peer.session = Some(Session { id: session, since: now, negotiated, ready: true, ending: false });
@@ -309,7 +289,7 @@ impl Speaker {
             let Some(peer) = self.slot(id) else { return };
             peer.updates += 1;
             let who = Who::Peer(peer.neighbor.spec.address.ip());
-            if let Some(rule) = self.rib.objection(id, &update) {
+            if let Some(rule) = self.rib.objection(&update) {
                 let routes = update.reach.as_ref().map_or(0, |reach| reach.routes.len() as u64);
                 self.ledger.note(who, rule, Action::WithdrawRoute, routes, || evidence(&update));
             }
@@ -318,13 +298,12 @@ impl Speaker {
             self.ledger.note(who, rib_rules::WITHDRAWAL_UNKNOWN, Action::Ignore, unknown, Evidence::default);
             let ignored = outcome.ignored as u64;
             self.ledger.note(who, rib_rules::ROUTES_UNEXPECTED, Action::Ignore, ignored, Evidence::default);
-            if let Some(NearLimit { family, held, limit }) = outcome.near {
-                let detail = format!("{held} of {limit} {family} routes");
-                let evidence = || Evidence { detail, ..Evidence::default() };
-                self.ledger.note(who, rib_rules::MAX_ROUTES_NEAR, Action::Note, 1, evidence);
-            }
             if let Some(limit) = outcome.exceeded {
-                self.end(id, limit.stop_reason(), limit.rule(), limit.to_string());
+                let reason = match limit {
+                    LimitExceeded::Prefixes { .. } => StopReason::MaxPrefixes,
+                    LimitExceeded::AttributeOctets { .. } => StopReason::OutOfResources,
+                };
+                self.end(id, reason, limit.rule(), limit.to_string());
             }
         }
     }
@@ -354,79 +333,29 @@ impl Speaker {
         tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = ?reason.keeps, "session down");
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, now);
-        self.begin_to_retire(id);
+        self.forget_if_gone(id);
     }
 
-    /// A dynamic peer has no session: unless it comes back it is forgotten, but not before its longest pause after failures
-    /// is over, or it would have none.
-    fn begin_to_retire(&mut self, id: PeerId) {
-        let now = self.now();
+    /// A dynamic peer without session and routes is forgotten.
+    fn forget_if_gone(&mut self, id: PeerId) {
         let Some(peer) = self.slot(id) else { return };
-        if !peer.neighbor.dynamic || peer.session.is_some() {
+        if !peer.neighbor.dynamic || peer.session.is_some() || peer.established == 0 {
             return;
         }
-        let at = now + peer.neighbor.spec.session.idle_hold_max;
-        let before = peer.retires.replace(at);
-        self.retiring.extend([(at, id)]);
-        if let Some(before) = before.filter(|before| *before != at) {
-            self.retiring.remove(&(before, id));
-        }
-    }
-
-    /// Forgets dynamic peers that had time to come back, and of which no routes are kept.
-    fn retire(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.retiring.first()
-            && at <= now
-        {
-            self.retiring.pop_first();
-            if let Some(peer) = self.slot(id) {
-                peer.retires = None;
-            }
-            if self.is_left(id) {
-                self.remove_peer(id);
-            } else {
-                self.begin_to_retire(id);
-            }
-        }
-    }
-
-    /// Whether a peer has neither a connection nor routes.
-    fn is_left(&self, id: PeerId) -> bool {
-        let is_idle = |peer: &Peer| peer.session.is_none() && matches!(peer.state, State::Idle | State::Active);
-        let holds_routes = || {
-            let mut views = self.rib.peers();
-            let view = views.find(|view| view.peer == id);
-            view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
-        };
-        self.peers.get(id.0 as usize).and_then(Option::as_ref).is_some_and(is_idle) && !holds_routes()
-    }
-
-    /// Forgets the dynamic peer that has been without connection and routes for longest, so that another one finds room. One
-    /// that has come no longer ago than an OPEN may take is left its time. False if there is none.
-    pub fn make_room(&mut self) -> bool {
-        let now = self.now();
-        let had_time = |(at, id): &(Instant, PeerId)| {
-            let peer = self.peers.get(id.0 as usize)?.as_ref()?;
-            let session = &peer.neighbor.spec.session;
-            (*at + session.open_timeout <= now + session.idle_hold_max).then_some(*id)
-        };
-        let idle = self.retiring.iter().filter_map(had_time).find(|id| self.is_left(*id));
-        if let Some(id) = idle {
+        let held = self
+            .rib
+            .peers()
+            .find(|view| view.peer == id)
+            .is_some_and(|view| view.families.iter().any(|family| family.accepted > 0));
+        if !held {
             self.remove_peer(id);
         }
-        idle.is_some()
-    }
-
-    /// Peers that came by themselves.
-    pub fn dynamic_peers(&self) -> usize {
-        self.peers.iter().flatten().filter(|peer| peer.neighbor.dynamic).count()
     }
 
     /// When [`Speaker::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<std::time::Instant> {
         let rib = self.rib.next_deadline().map(|deadline| self.clock(deadline));
-        let retires = self.retiring.first().map(|(at, _)| self.clock(*at));
-        rib.into_iter().chain(retires).chain(self.ledger.next_summary()).min()
+        rib.into_iter().chain(self.ledger.next_summary()).min()
     }
 
     /// Applies what has become due.
@@ -434,7 +363,11 @@ impl Speaker {
         let now = self.now();
         self.rib.handle_timeout(now);
         self.ledger.sum_up(std::time::Instant::now());
-        self.retire(now);
+        let dynamic: Vec<PeerId> =
+            self.peers().filter(|peer| peer.neighbor.dynamic && peer.session.is_none()).map(|peer| peer.id).collect();
+        for id in dynamic {
+            self.forget_if_gone(id);
+        }
     }
 
     /// Selects routes for all that changed and hands every ready writer its next batch.

@@ -23,10 +23,9 @@ use bytes::BytesMut;
 use daemon::control::{Answer, Pending};
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
-use daemon::routes::route_rows;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
-use daemon::speaker::{Identity, neighbor, peer_rows};
+use daemon::speaker::{Identity, neighbor, peer_rows, route_rows};
 use dataplane::actor::{Events, Handle};
 use dataplane::{AttachError, Attached, Change, ChangeError};
 use evpn::config::{DuplicateAction, DuplicateDetection};
@@ -150,7 +149,6 @@ impl Started {
 fn engine_config(settings: &Settings) -> evpn::Config {
     let mut config = evpn::Config::new(settings.asn, settings.router_id, settings.vtep);
     config.foreign_asns.clone_from(&settings.foreign_asns);
-    config.limits = settings.limits;
     let seconds = |secs: u32| bgp_core::time::Duration::from_secs(secs.into());
     config.duplicates = DuplicateDetection {
         moves: settings.duplicates.moves,
