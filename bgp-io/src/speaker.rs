@@ -33,7 +33,8 @@ pub struct Neighbor {
     pub class: PeerClass,
     /// What it may cost.
     pub limits: PeerLimits,
-    /// It came by itself from an accepted prefix, and is forgotten when nothing of it is left.
+    /// It came by itself from an accepted prefix, and is forgotten a while after nothing of it is left: until then its
+    /// failures make it wait as they do others (RFC 4271 section 8.1.1).
     pub dynamic: bool,
 }
 
@@ -56,6 +57,16 @@ struct Peer {
     established: u64,
     updates: u64,
     last_error: Option<String>,
+    /// The last sign of it while it has no session; none before the first.
+    idle_since: Option<Instant>,
+}
+
+impl Peer {
+    /// When a peer that came by itself and is idle may be forgotten: its failures count no longer then.
+    fn forgotten_at(&self) -> Option<Instant> {
+        let idle_since = self.idle_since.filter(|_| self.neighbor.dynamic && self.session.is_none())?;
+        Some(idle_since + self.neighbor.spec.session.idle_hold_max)
+    }
 }
 
 #[derive(Debug)]
@@ -98,6 +109,8 @@ pub struct Speaker {
     peers: Vec<Option<Peer>>,
     by_address: BTreeMap<IpAddr, PeerId>,
     ledger: Ledger,
+    /// When the first of the idle dynamic peers may be forgotten, or earlier.
+    forget_at: Option<Instant>,
 }
 
 impl Speaker {
@@ -110,6 +123,7 @@ impl Speaker {
             origin: std::time::Instant::now(),
             peers: Vec::new(),
             by_address: BTreeMap::new(),
+            forget_at: None,
         }
     }
 
@@ -168,7 +182,15 @@ impl Speaker {
 
     fn insert(&mut self, id: PeerId, neighbor: Neighbor) {
         self.ledger.remember(neighbor.spec.address.ip());
-        let peer = Peer { neighbor, state: State::Idle, session: None, established: 0, updates: 0, last_error: None };
+        let peer = Peer {
+            neighbor,
+            state: State::Idle,
+            session: None,
+            established: 0,
+            updates: 0,
+            last_error: None,
+            idle_since: None,
+        };
         let index = id.0 as usize;
         match self.peers.get_mut(index) {
             Some(slot) => *slot = Some(peer),
@@ -224,14 +246,7 @@ impl Speaker {
                 }
             }
             Event::Down { peer, session, reason } => self.down(peer, session, &reason),
-            Event::State { peer, state, error } => {
-                if let Some(peer) = self.slot(peer) {
-                    peer.state = state;
-                    if error.is_some() {
-                        peer.last_error = error;
-                    }
-                }
-            }
+            Event::State { peer, state, error } => self.state_changed(peer, state, error),
             Event::Incoming(incoming) => return Some(incoming),
         }
         None
@@ -259,6 +274,7 @@ impl Speaker {
             "session established"
         );
         peer.established += 1;
+        peer.idle_since = None;
         peer.state = State::Established;
         peer.session = Some(Session { id: session, since: now, negotiated, ready: true, ending: false });
         self.rib.peer_up(id, info, now);
@@ -333,29 +349,32 @@ impl Speaker {
         tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = ?reason.keeps, "session down");
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, now);
-        self.forget_if_gone(id);
+        self.note_idle(id);
     }
 
-    /// A dynamic peer without session and routes is forgotten.
-    fn forget_if_gone(&mut self, id: PeerId) {
+    fn state_changed(&mut self, id: PeerId, state: State, error: Option<String>) {
         let Some(peer) = self.slot(id) else { return };
-        if !peer.neighbor.dynamic || peer.session.is_some() || peer.established == 0 {
-            return;
+        peer.state = state;
+        // Without an error it has just been added, and its connection is on the way to it.
+        if error.is_some() {
+            peer.last_error = error;
+            self.note_idle(id);
         }
-        let held = self
-            .rib
-            .peers()
-            .find(|view| view.peer == id)
-            .is_some_and(|view| view.families.iter().any(|family| family.accepted > 0));
-        if !held {
-            self.remove_peer(id);
-        }
+    }
+
+    /// A peer without a session has given a sign.
+    fn note_idle(&mut self, id: PeerId) {
+        let now = self.now();
+        let Some(peer) = self.slot(id).filter(|peer| peer.session.is_none()) else { return };
+        peer.idle_since = Some(now);
+        let forgotten_at = peer.forgotten_at();
+        self.forget_at = self.forget_at.into_iter().chain(forgotten_at).min();
     }
 
     /// When [`Speaker::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<std::time::Instant> {
-        let rib = self.rib.next_deadline().map(|deadline| self.clock(deadline));
-        rib.into_iter().chain(self.ledger.next_summary()).min()
+        let deadline = self.rib.next_deadline().into_iter().chain(self.forget_at).min();
+        deadline.map(|deadline| self.clock(deadline)).into_iter().chain(self.ledger.next_summary()).min()
     }
 
     /// Applies what has become due.
@@ -363,11 +382,45 @@ impl Speaker {
         let now = self.now();
         self.rib.handle_timeout(now);
         self.ledger.sum_up(std::time::Instant::now());
-        let dynamic: Vec<PeerId> =
-            self.peers().filter(|peer| peer.neighbor.dynamic && peer.session.is_none()).map(|peer| peer.id).collect();
-        for id in dynamic {
-            self.forget_if_gone(id);
+        if self.forget_at.is_some_and(|deadline| deadline <= now) {
+            self.forget_idle_peers(now);
         }
+    }
+
+    /// Forgets the dynamic peers that have been idle for long; one that still has routes or waits out its failures is
+    /// looked at again later.
+    fn forget_idle_peers(&mut self, now: Instant) {
+        let is_due = |peer: &Peer| peer.forgotten_at().is_some_and(|deadline| deadline <= now);
+        for id in self.ids_of(is_due) {
+            if self.is_forgettable(id) {
+                self.remove_peer(id);
+            } else if let Some(peer) = self.slot(id) {
+                peer.idle_since = Some(now);
+            }
+        }
+        self.forget_at = self.peers.iter().flatten().filter_map(Peer::forgotten_at).min();
+    }
+
+    /// Forgets the dynamic peer that has been idle longest, if there is one of which nothing is left but its failures: for
+    /// when there are too many of them.
+    pub fn forget_longest_idle(&mut self) -> bool {
+        let mut idle = self.ids_of(|peer| peer.forgotten_at().is_some());
+        idle.sort_by_key(|id| self.peers.get(id.0 as usize).and_then(Option::as_ref).and_then(|peer| peer.idle_since));
+        let forgettable = idle.into_iter().find(|id| self.is_forgettable(*id));
+        forgettable.inspect(|id| self.remove_peer(*id)).is_some()
+    }
+
+    fn ids_of(&self, wanted: impl Fn(&Peer) -> bool) -> Vec<PeerId> {
+        let wanted = self.peers.iter().enumerate().filter(|(_, peer)| peer.as_ref().is_some_and(&wanted));
+        wanted.filter_map(|(index, _)| u32::try_from(index).ok().map(PeerId)).collect()
+    }
+
+    /// Whether a dynamic peer has neither connection nor routes, and does not wait out its failures.
+    fn is_forgettable(&self, id: PeerId) -> bool {
+        let peer = self.peers.get(id.0 as usize).and_then(Option::as_ref);
+        let is_quiet = peer.is_some_and(|peer| peer.session.is_none() && peer.state == State::Active);
+        let view = self.rib.peers().find(|view| view.peer == id);
+        is_quiet && !view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
     }
 
     /// Selects routes for all that changed and hands every ready writer its next batch.

@@ -177,6 +177,9 @@ pub struct PeerSettings {
     pub hold_time_secs: Option<u16>,
     /// Pause between connection attempts in seconds: 1 to 3,600. Default 1.
     pub connect_retry_secs: Option<u16>,
+    /// Longest pause after failures in a row, in seconds: 1 to 3,600. Pauses double up to it (RFC 4271 section 8.1.1); a
+    /// peer that came by itself is forgotten after so long without a sign. Default 60.
+    pub idle_hold_max_secs: Option<u16>,
     /// How long nothing may leave before the session ends (RFC 9687), in seconds. Default: the larger of 480 and twice the
     /// hold time.
     pub send_hold_secs: Option<u32>,
@@ -218,6 +221,7 @@ impl PeerSettings {
             local_address: self.local_address.or(defaults.local_address),
             hold_time_secs: self.hold_time_secs.or(defaults.hold_time_secs),
             connect_retry_secs: self.connect_retry_secs.or(defaults.connect_retry_secs),
+            idle_hold_max_secs: self.idle_hold_max_secs.or(defaults.idle_hold_max_secs),
             send_hold_secs: self.send_hold_secs.or(defaults.send_hold_secs),
             open_timeout_secs: self.open_timeout_secs.or(defaults.open_timeout_secs),
             restart_time_secs: self.restart_time_secs.or(defaults.restart_time_secs),
@@ -237,6 +241,9 @@ impl PeerSettings {
         });
         problems.require(!matches!(self.connect_retry_secs, Some(0) | Some(3601..)), || {
             format!("{place}: connect_retry_secs is out of range; give 1 to 3600")
+        });
+        problems.require(!matches!(self.idle_hold_max_secs, Some(0) | Some(3601..)), || {
+            format!("{place}: idle_hold_max_secs is out of range; give 1 to 3600")
         });
         problems
             .require(self.open_timeout_secs != Some(0), || format!("{place}: open_timeout_secs is 0; give 1 to 65535"));

@@ -52,6 +52,7 @@ pub fn neighbor(
     session.hold_time_secs = settings.hold_time_secs.unwrap_or(session.hold_time_secs);
     session.passive = dynamic || settings.passive.unwrap_or(false);
     session.connect_retry = settings.connect_retry_secs.map_or(session.connect_retry, secs);
+    session.idle_hold_max = settings.idle_hold_max_secs.map_or(session.idle_hold_max, secs);
     session.open_timeout = settings.open_timeout_secs.map_or(session.open_timeout, secs);
     session.send_hold = settings.send_hold_secs.map(|secs| Duration::from_secs(secs.into()));
     session.evpn_errors = match settings.evpn_errors.unwrap_or_default() {

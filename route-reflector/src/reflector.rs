@@ -150,7 +150,7 @@ impl Reflector {
         let address = incoming.from;
         let dynamic = self.speaker.peers().filter(|peer| peer.neighbor.dynamic).count();
         let Some(accept) = self.settings.accepts(address.ip()) else { return };
-        if dynamic >= MAX_DYNAMIC_PEERS {
+        if dynamic >= MAX_DYNAMIC_PEERS && !self.speaker.forget_longest_idle() {
             tracing::warn!(peer = %address.ip(), limit = MAX_DYNAMIC_PEERS, "refused: too many peers came by themselves");
             return;
         }

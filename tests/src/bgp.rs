@@ -154,7 +154,7 @@ pub fn reach(next_hop: [u8; 4], routes: &[Vec<u8>]) -> Vec<u8> {
     value.extend(next_hop);
     value.push(0);
     value.extend(routes.concat());
-    attribute(0x80, 14, &value)
+    if value.len() > 255 { long_attribute(0x80, 14, &value) } else { attribute(0x80, 14, &value) }
 }
 
 /// The attributes of a right EVPN route beside MP_REACH_NLRI: ORIGIN, AS_PATH, LOCAL_PREF, and the route target and
@@ -184,8 +184,23 @@ impl Connection {
     ///
     /// What the system says.
     pub fn open(from: &Host, source: IpAddr, to: SocketAddr) -> std::io::Result<Self> {
+        Self::open_with(from, source, to, |_| Ok(()))
+    }
+
+    /// Connects from an address of the host with a socket that was made ready.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn open_with(
+        from: &Host,
+        source: IpAddr,
+        to: SocketAddr,
+        prepare: impl FnOnce(&Socket) -> std::io::Result<()> + Send,
+    ) -> std::io::Result<Self> {
         inside::run(&from.open(), || {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+            prepare(&socket)?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
             socket.connect_timeout(&to.into(), Duration::from_secs(10))?;
             Self::over(socket.into())

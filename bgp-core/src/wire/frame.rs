@@ -73,7 +73,9 @@ impl MessageKind {
             // RFC 8654 section 4 excludes both from the extension.
             Self::Open => length >= 29 && length <= MaxMessage::Standard.octets(),
             Self::Keepalive => length == HEADER_LENGTH,
-            Self::Update | Self::RouteRefresh => length >= 23 && length <= max_message.octets(),
+            Self::Update => length >= 23 && length <= max_message.octets(),
+            // One that is too short has an error code of its own (RFC 7313 section 5): its decoder tells.
+            Self::RouteRefresh => length <= max_message.octets(),
             Self::Notification => length >= 21 && length <= max_message.octets(),
         }
     }
@@ -190,7 +192,7 @@ mod tests {
             ("long KEEPALIVE despite extended messages", 4_097, 4, Extended),
             ("short OPEN", 28, 1, Standard),
             ("short UPDATE", 22, 2, Standard),
-            ("short ROUTE-REFRESH", 22, 5, Standard),
+            ("long ROUTE-REFRESH", 4_097, 5, Standard),
             ("KEEPALIVE with a body", 20, 4, Standard),
         ] {
             let expected = (NotificationCode::BAD_MESSAGE_LENGTH, length.to_be_bytes().to_vec());

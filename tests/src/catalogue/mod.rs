@@ -14,6 +14,7 @@
 //! | [`observer`] | a healthy peer that keeps and re-reads every octet it is sent |
 //! | [`vitals`] | whether a process lives, how much it holds, whether it spins |
 //! | [`stage`] | one row being tried: connections, routes that come and go |
+//! | [`segments`] | TCP segments that no TCP would send |
 //! | [`run`] | plays rows, asserts the invariants, lists what failed |
 //! | [`report`] | how many rows were tried and passed, for people and for machines |
 //!
@@ -23,12 +24,16 @@ pub mod actor;
 pub mod framing;
 pub mod header;
 pub mod ids;
+pub mod notification;
 pub mod observer;
+pub mod open;
 pub mod report;
 pub mod run;
 pub mod scene;
+pub mod segments;
 pub mod stage;
 pub mod vitals;
+pub mod volume;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -56,6 +61,8 @@ pub struct Row {
     pub profile: Profile,
     /// How it is played.
     pub play: Play,
+    /// The code of the rule that must have been counted, where it is known.
+    pub rule: Option<&'static str>,
     /// What must hold besides, asked while the session is still up (if it is to stay).
     pub also: Option<Check>,
 }
@@ -134,7 +141,7 @@ pub enum Profile {
     Contain,
     /// A client; bad bodies of EVPN routes end the session.
     Strict,
-    /// A client with short timers: hold time 3 s, OPEN within 2 s, send hold 3 s.
+    /// A client with short timers: hold time 3 s, OPEN within 2 s, send hold 3 s, and forgotten 2 s after its last sign.
     Impatient,
     /// A client from whom no more than ten routes are accepted.
     Limited,
@@ -142,14 +149,24 @@ pub enum Profile {
     Near,
     /// A peer of another AS.
     External,
+    /// A peer that the daemon dials itself; there are few of them.
+    Dialled,
     /// Nobody: outside all accepted prefixes.
     Stranger,
 }
 
 impl Profile {
     /// All of them, in the order of their prefixes.
-    pub const ALL: [Self; 7] =
-        [Self::Contain, Self::Strict, Self::Impatient, Self::Limited, Self::Near, Self::External, Self::Stranger];
+    pub const ALL: [Self; 8] = [
+        Self::Contain,
+        Self::Strict,
+        Self::Impatient,
+        Self::Limited,
+        Self::Near,
+        Self::External,
+        Self::Dialled,
+        Self::Stranger,
+    ];
 
     /// Second octet of the addresses of its actors, in 10.0.0.0/8.
     pub const fn octet(self) -> u8 {
@@ -160,20 +177,23 @@ impl Profile {
             Self::Limited => 4,
             Self::Near => 5,
             Self::External => 6,
+            Self::Dialled => 7,
             Self::Stranger => 9,
         }
     }
 
-    /// Its settings in the configuration file; none for a stranger.
+    /// Settings of the accepted prefix of its actors; none for who is configured by address, or not at all.
     pub const fn settings(self) -> Option<&'static str> {
         match self {
             Self::Contain => Some(""),
             Self::Strict => Some("evpn_errors = \"strict\""),
-            Self::Impatient => Some("hold_time_secs = 3\nopen_timeout_secs = 2\nsend_hold_secs = 3"),
+            Self::Impatient => {
+                Some("hold_time_secs = 3\nopen_timeout_secs = 2\nsend_hold_secs = 3\nidle_hold_max_secs = 2")
+            }
             Self::Limited => Some("max_routes = 10"),
             Self::Near => Some("gtsm = true"),
             Self::External => Some("role = \"external\""),
-            Self::Stranger => None,
+            Self::Dialled | Self::Stranger => None,
         }
     }
 }
@@ -186,7 +206,16 @@ impl Row {
         expected: impl Into<Expected>,
         play: Play,
     ) -> Self {
-        Self { id, what: what.into(), rfc, expected: expected.into(), profile: Profile::Contain, play, also: None }
+        Self {
+            id,
+            what: what.into(),
+            rfc,
+            expected: expected.into(),
+            profile: Profile::Contain,
+            play,
+            rule: None,
+            also: None,
+        }
     }
 
     /// Octets on a fresh connection.
@@ -256,6 +285,12 @@ impl Row {
             capabilities.extend(more);
         }
         self
+    }
+
+    /// The same row, and the daemon must count it as a breach of the rule with this code.
+    #[must_use]
+    pub fn breaks(self, rule: &'static str) -> Self {
+        Self { rule: Some(rule), ..self }
     }
 
     /// The same row, and this must hold besides.

@@ -47,7 +47,6 @@ pub fn run(group: &str, scene: &Scene, rows: &[Row]) {
 fn play(scene: &Scene, row: &Row, profile: Profile, verdict: Verdict) {
     let mut stage = Stage::new(scene, profile);
     scene.observer.forget();
-    let findings = scene.findings();
     match &row.play {
         Play::Greeting(octets) => stage.play_early(&octets(&stage.actor), verdict, false),
         Play::Open(octets) => stage.play_early(&octets(&stage.actor), verdict, true),
@@ -58,7 +57,7 @@ fn play(scene: &Scene, row: &Row, profile: Profile, verdict: Verdict) {
         Play::Script(script) => script(&mut stage),
         Play::NotApplicable(_) => {}
     }
-    scene.assert_counted(verdict, findings);
+    scene.assert_counted(&stage.actor, verdict, row.rule);
     if let Some(check) = &row.also {
         check(&mut stage);
     }

@@ -64,6 +64,30 @@ impl<'a> Stage<'a> {
         Connection::open(&self.scene.hostile, actor.ip(), reflector_address())
     }
 
+    /// A connection of the actor whose packets have this TTL.
+    ///
+    /// # Panics
+    ///
+    /// If the daemon does not listen.
+    pub fn connect_with_ttl(&self, ttl: u32) -> Connection {
+        let connection = Connection::open_with(&self.scene.hostile, self.actor.ip(), reflector_address(), |socket| {
+            socket.set_ttl_v4(ttl)
+        });
+        connection.unwrap_or_else(|error| panic!("{}: {error}", self.actor.address))
+    }
+
+    /// A connection of the actor that keeps little unread input.
+    ///
+    /// # Panics
+    ///
+    /// If the daemon does not listen.
+    pub fn connect_small(&self) -> Connection {
+        let connection = Connection::open_with(&self.scene.hostile, self.actor.ip(), reflector_address(), |socket| {
+            socket.set_recv_buffer_size(4_096)
+        });
+        connection.unwrap_or_else(|error| panic!("{}: {error}", self.actor.address))
+    }
+
     /// A session of the actor, with these capabilities beside EVPN and RT-constrain.
     pub fn establish(&self, capabilities: &[u8]) -> Connection {
         self.establish_as(&self.actor, capabilities)

@@ -1,8 +1,8 @@
 //! The catalogue of hostile input, played at a socket of a reflector among healthy peers: see `tests::catalogue`.
 
 use tests::catalogue::run::run;
-use tests::catalogue::scene::Scene;
-use tests::catalogue::{framing, header};
+use tests::catalogue::scene::{Scene, dialled};
+use tests::catalogue::{framing, header, notification, open, volume};
 
 #[test]
 fn tcp_and_the_message_header_harm_only_their_own_connection() {
@@ -10,6 +10,21 @@ fn tcp_and_the_message_header_harm_only_their_own_connection() {
 }
 
 #[test]
+fn an_open_is_answered_with_what_is_wrong_with_it() {
+    run("B", &Scene::new(&dialled(2)), &open::rows());
+}
+
+#[test]
 fn updates_that_are_framed_wrongly_are_contained() {
     run("C", &Scene::new(""), &framing::rows());
+}
+
+#[test]
+fn notifications_refreshes_and_timers_end_only_their_own_session() {
+    run("G", &Scene::new(""), &notification::rows());
+}
+
+#[test]
+fn volume_is_at_the_cost_of_who_sends_it() {
+    run("H", &Scene::new(""), &volume::rows());
 }
