@@ -273,12 +273,22 @@ impl Scene {
         if let Some(rule) = rule {
             assert!(findings.contains_key(rule), "{rule} was not counted, but {findings:?}");
         }
-        let log = self.reflector().host.log("megalos-rr");
         for rule in findings.keys() {
-            let (peer, rule) = (format!("peer={peer} "), format!("rule=\"{rule}\""));
-            let told = log.lines().any(|line| line.contains(&peer) && line.contains(&rule));
-            assert!(told, "no line of the log has {peer} and {rule}");
+            self.wait_logged(&[&format!("peer={peer} "), &format!("rule=\"{rule}\"")]);
         }
+    }
+
+    /// Waits until a line of the reflector's log has all of these words; it is written by a thread of its own.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub fn wait_logged(&self, words: &[&str]) {
+        wait::until(&format!("a line with {words:?} in the log"), || {
+            let log = self.reflector().host.log("megalos-rr");
+            let found = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+            if found { Ok(()) } else { Err("there is none") }
+        });
     }
 }
 

@@ -5,7 +5,6 @@ use super::observer::read_strictly;
 use super::scene::{Scene, reflector_address};
 use super::{Profile, Verdict};
 use crate::bgp::{self, Connection};
-use crate::wait;
 
 /// A row's place in a scene.
 #[derive(Debug)]
@@ -201,17 +200,4 @@ pub fn confirm(connection: &mut Connection) {
     connection.receive_kind(bgp::OPEN).unwrap_or_else(|| panic!("closed before OPEN"));
     connection.send(&bgp::message(bgp::KEEPALIVE, &[]));
     connection.receive_kind(bgp::KEEPALIVE).unwrap_or_else(|| panic!("closed before KEEPALIVE"));
-}
-
-/// Waits until the reflector's log has a line with all of these words.
-///
-/// # Panics
-///
-/// If none comes.
-pub fn wait_logged(scene: &Scene, words: &[&str]) {
-    wait::until(&format!("a line with {words:?} in the log"), || {
-        let log = scene.reflector().host.log("megalos-rr");
-        let found = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
-        if found { Ok(()) } else { Err("there is none") }
-    });
 }
