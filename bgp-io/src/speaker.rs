@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use bgp_core::rib::rules as rib_rules;
 use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
 use bgp_core::rule::{Action, Rule};
-use bgp_core::session::{DownReason, Negotiated, State, StopReason};
+use bgp_core::session::{DownReason, Negotiated, Retention, State, StopReason};
 use bgp_core::time::Instant;
 use bgp_core::types::PeerId;
 use bgp_core::wire::{EncodeContext, MaxMessage, Update};
@@ -346,7 +346,7 @@ impl Speaker {
         let Some(peer) = self.slot(id) else { return };
         peer.session = None;
         let why = reason.cause.to_string();
-        tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = ?reason.keeps, "session down");
+        tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = %kept(&reason.keeps), "session down");
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, now);
         self.note_idle(id);
@@ -459,4 +459,13 @@ fn evidence(update: &Update) -> Evidence {
     let context = EncodeContext { max_message: MaxMessage::Extended, ..EncodeContext::default() };
     update.encode(&context, &mut message);
     Evidence { message: message.freeze(), routes: list_routes(update), ..Evidence::default() }
+}
+
+/// What outlives a session, in words.
+fn kept(keeps: &[Retention]) -> String {
+    if keeps.is_empty() {
+        "nothing".into()
+    } else {
+        keeps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
 }

@@ -99,10 +99,16 @@ impl Fabric {
 
     /// Starts a reflector that accepts every host of the underlay.
     pub fn add_reflector(&mut self, number: usize) {
+        self.add_reflector_with(number, "");
+    }
+
+    /// As [`Self::add_reflector`], with these settings for all its peers.
+    pub fn add_reflector_with(&mut self, number: usize, settings: &str) {
         let host = self.host(&format!("rr{number}"), number);
         let socket = self.family.socket(&self.family.address(number));
         let router_id = format!("10.0.0.{number}");
-        let more = ["--router-id", &router_id, "--cluster-id", "10.0.0.1"];
+        let config = defaults(&host, settings);
+        let more = ["--router-id", &router_id, "--cluster-id", "10.0.0.1", "--config", &config];
         self.reflectors.push(Reflector::start(host, &socket, &[self.family.prefix()], &more));
     }
 
@@ -129,6 +135,16 @@ impl Fabric {
     pub fn add_worker_of(&mut self, reflectors: &str, index: usize, more: &[&str]) {
         let host = self.host(&format!("w{}", index + 1), index + 11);
         self.workers.push(Worker::start(host, &self.vtep(index), &[reflectors], more));
+    }
+
+    /// As [`Self::add_worker`], with these settings for all its peers.
+    pub fn add_worker_with(&mut self, index: usize, settings: &str) {
+        let numbers = 1..=self.reflectors.len();
+        let reflectors: Vec<String> = numbers.map(|number| self.family.socket(&self.family.address(number))).collect();
+        let host = self.host(&format!("w{}", index + 1), index + 11);
+        let config = defaults(&host, settings);
+        let vtep = self.vtep(index);
+        self.workers.push(Worker::start(host, &vtep, &[&reflectors.join(",")], &["--config", &config]));
     }
 
     /// The VTEP of worker `index`.
@@ -158,4 +174,11 @@ impl Fabric {
         let wanted = to.map(|to| self.vtep(to).parse::<IpAddr>().unwrap_or_else(|error| panic!("{error}")));
         self.workers[at].wait_row(vni, mac, wanted);
     }
+}
+
+/// A configuration file with settings for all peers.
+fn defaults(host: &Host, settings: &str) -> String {
+    let path = host.directory().join("defaults.toml");
+    std::fs::write(&path, format!("[defaults]\n{settings}\n")).unwrap_or_else(|error| panic!("{error}"));
+    path.display().to_string()
 }

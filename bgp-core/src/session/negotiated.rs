@@ -1,5 +1,7 @@
 //! What two OPENs agree on.
 
+use core::fmt;
+
 use super::{OpenFault, PeerConfig};
 use crate::time::Duration;
 use crate::types::{AddressFamily, Asn, RouterId};
@@ -180,6 +182,16 @@ fn restart_of(config: &PeerConfig, families: &[AddressFamily], remote: &Open) ->
     let mut restart = remote.graceful_restart()?.clone();
     restart.families.retain(|(family, _)| families.contains(family));
     Some(restart)
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {} s", self.family, self.restart_time.as_secs())?;
+        match self.long_lived_time.as_secs() {
+            0 => Ok(()),
+            secs => write!(f, ", then {secs} s long-lived"),
+        }
+    }
 }
 
 /// The peer's long-lived stale times if both sides have the capability, cut to families of the session and to our bound.

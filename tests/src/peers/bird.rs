@@ -1,7 +1,7 @@
 //! BIRD 3: `bird`, asked with `birdc`.
 
 use super::place::Place;
-use super::{Daemon, Dialect, Program, words};
+use super::{Daemon, Dialect, Life, Program, words};
 use crate::host::Host;
 
 const CONFIG: &str = "bird.conf";
@@ -19,7 +19,7 @@ impl Dialect for Bird {
         CONFIG
     }
 
-    fn programs(&self, place: &Place) -> Vec<Program> {
+    fn programs(&self, place: &Place, _life: Life) -> Vec<Program> {
         let socket = place.file(SOCKET);
         vec![Program {
             name: "bird",
@@ -79,6 +79,27 @@ pub fn reflector_config(router_id: &str, prefix: &str) -> String {
 ",
         preamble(router_id)
     )
+}
+
+/// A route reflector with graceful restart in both roles for these clients, which it waits for.
+pub fn graceful_reflector_config(router_id: &str, clients: &[&str]) -> String {
+    let client = |(number, client): (usize, &&str)| {
+        format!(
+            "protocol bgp worker{number} {{
+  local as 65000;
+  neighbor {client} internal;
+  passive;
+  graceful restart on;
+  long lived graceful restart on;
+  long lived stale time 600;
+  rr client;
+  rr cluster id {router_id};
+  evpn {{ table fabric; import all; export all; }};
+}}
+"
+        )
+    };
+    preamble(router_id) + &clients.iter().enumerate().map(client).collect::<String>()
 }
 
 /// A client whose table `fabric` is exchanged with one reflector.

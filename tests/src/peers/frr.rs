@@ -1,7 +1,7 @@
 //! FRR: zebra and bgpd, and mgmtd where there is one.
 
 use super::place::Place;
-use super::{Daemon, Dialect, Program, Software, json, words};
+use super::{Daemon, Dialect, Life, Program, Software, json, words};
 use crate::host::Host;
 use crate::programs;
 
@@ -56,7 +56,7 @@ impl Dialect for Frr {
         "frr.conf"
     }
 
-    fn programs(&self, place: &Place) -> Vec<Program> {
+    fn programs(&self, place: &Place, _life: Life) -> Vec<Program> {
         let config = words(&["-f", &place.file("frr.conf")]);
         let mut programs = vec![
             self.program(place, "zebra", if self.is_sid { Vec::new() } else { config.clone() }),
@@ -107,6 +107,32 @@ router bgp 65000
  exit-address-family
 "
     )
+}
+
+/// A route reflector with graceful restart in both roles for these clients, which it waits for.
+pub fn graceful_reflector_config(router_id: &str, clients: &[&str]) -> String {
+    let mut config = format!(
+        "frr defaults datacenter
+router bgp 65000
+ bgp router-id {router_id}
+ no bgp default ipv4-unicast
+ bgp graceful-restart
+ bgp graceful-restart preserve-fw-state
+ bgp graceful-restart select-defer-time 1
+ bgp long-lived-graceful-restart stale-time 600
+ neighbor workers peer-group
+ neighbor workers remote-as internal
+"
+    );
+    clients
+        .iter()
+        .for_each(|client| config += &format!(" neighbor {client} peer-group workers\n neighbor {client} passive\n"));
+    config
+        + " address-family l2vpn evpn
+  neighbor workers activate
+  neighbor workers route-reflector-client
+ exit-address-family
+"
 }
 
 /// A client that announces nothing of its own.

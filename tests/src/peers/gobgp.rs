@@ -1,7 +1,7 @@
 //! GoBGP: `gobgpd`, asked with `gobgp -j`. It has no VXLAN devices; routes are given to it by [`Daemon::gobgp`].
 
 use super::place::Place;
-use super::{Daemon, Dialect, Program, json, words};
+use super::{Daemon, Dialect, Life, Program, json, words};
 use crate::host::Host;
 
 const CONFIG: &str = "gobgpd.toml";
@@ -18,11 +18,16 @@ impl Dialect for Gobgp {
         CONFIG
     }
 
-    fn programs(&self, place: &Place) -> Vec<Program> {
+    fn programs(&self, place: &Place, life: Life) -> Vec<Program> {
+        let mut arguments = words(&["-f", &place.file(CONFIG), "--pprof-disable", "--api-hosts", "127.0.0.1:50051"]);
+        if life == Life::Later {
+            // It sets the R and F bits only where told so at its start.
+            arguments.push("--graceful-restart".to_owned());
+        }
         vec![Program {
             name: "gobgpd",
             path: "gobgpd".to_owned(),
-            arguments: words(&["-f", &place.file(CONFIG), "--pprof-disable", "--api-hosts", "127.0.0.1:50051"]),
+            arguments,
             ready: words(&["gobgp", "global"]),
             leftovers: Vec::new(),
         }]
@@ -71,6 +76,46 @@ pub fn reflector_config(router_id: &str, prefix: &str) -> String {
     peer-group = "workers"
 "#
     )
+}
+
+/// A route reflector with graceful restart in both roles for these clients, which it waits for.
+pub fn graceful_reflector_config(router_id: &str, clients: &[&str]) -> String {
+    let family = |name: &str| {
+        format!(
+            r#"  [[neighbors.afi-safis]]
+    [neighbors.afi-safis.config]
+      afi-safi-name = "{name}"
+    [neighbors.afi-safis.mp-graceful-restart.config]
+      enabled = true
+    [neighbors.afi-safis.long-lived-graceful-restart.config]
+      enabled = true
+      restart-time = 600
+"#
+        )
+    };
+    let client = |client: &&str| {
+        format!(
+            r#"[[neighbors]]
+  [neighbors.config]
+    neighbor-address = "{client}"
+    peer-as = 65000
+  [neighbors.transport.config]
+    passive-mode = true
+  [neighbors.route-reflector.config]
+    route-reflector-client = true
+    route-reflector-cluster-id = "{router_id}"
+  [neighbors.graceful-restart.config]
+    enabled = true
+    restart-time = 120
+    notification-enabled = true
+    long-lived-enabled = true
+{}{}"#,
+            family("l2vpn-evpn"),
+            family("rtc")
+        )
+    };
+    let global = format!("[global.config]\n  as = 65000\n  router-id = \"{router_id}\"\n");
+    global + &clients.iter().map(client).collect::<String>()
 }
 
 /// A client that is sent everything: with RT-constrain it would name the targets of its VRFs only.

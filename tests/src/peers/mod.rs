@@ -64,6 +64,18 @@ impl Software {
         }
     }
 
+    /// Configuration of a route reflector that does what it can for restarts, its own and those of `clients`, in the default
+    /// AS, on port 179: graceful restart and, where there is one, long-lived graceful restart for EVPN. Its clients are
+    /// named, because a session that came by itself is forgotten with its routes by some.
+    pub fn graceful_reflector_config(self, router_id: &str, clients: &[&str]) -> String {
+        match self {
+            Self::FrrDebian | Self::FrrSid => frr::graceful_reflector_config(router_id, clients),
+            Self::Gobgp => gobgp::graceful_reflector_config(router_id, clients),
+            Self::Bird => bird::graceful_reflector_config(router_id, clients),
+            Self::Openbgpd => openbgpd::reflector_config(router_id, "10.0.0.0/24"),
+        }
+    }
+
     /// Configuration of a client with one reflector, which it dials at once and again every second. It has no LAN of its
     /// own; see [`frr::worker_config`] for one that has.
     pub fn client_config(self, router_id: &str, reflector: &str, port: u16) -> String {
@@ -106,7 +118,7 @@ trait Dialect: std::fmt::Debug + Sync {
     /// The name of the configuration file in its place.
     fn config_file(&self) -> &'static str;
     /// Its processes in the order of their start.
-    fn programs(&self, place: &Place) -> Vec<Program>;
+    fn programs(&self, place: &Place, life: Life) -> Vec<Program>;
     /// Name and version in one line.
     fn version(&self, daemon: &Daemon) -> String;
     /// How many BGP sessions are established.
@@ -122,6 +134,14 @@ pub struct Daemon {
     place: Place,
     /// Names and ids of the processes that run.
     running: Vec<(&'static str, u32)>,
+    life: Life,
+}
+
+/// Whether a daemon that starts has run before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    First,
+    Later,
 }
 
 impl Daemon {
@@ -132,9 +152,10 @@ impl Daemon {
     /// If it cannot be installed or does not start.
     pub fn start(software: Software, host: Host, config: &str) -> Self {
         let place = software.dialect().place(&host);
-        let mut daemon = Self { host, software, place, running: Vec::new() };
+        let mut daemon = Self { host, software, place, running: Vec::new(), life: Life::First };
         daemon.configure(config);
         daemon.restart();
+        daemon.life = Life::Later;
         daemon
     }
 
@@ -150,7 +171,7 @@ impl Daemon {
 
     /// Starts what does not run, in order, and waits until all answers.
     pub fn restart(&mut self) {
-        for program in self.software.dialect().programs(&self.place) {
+        for program in self.software.dialect().programs(&self.place, self.life) {
             if self.running.iter().any(|(name, _)| *name == program.name) {
                 continue;
             }
@@ -170,6 +191,18 @@ impl Daemon {
         for (_, pid) in std::mem::take(&mut self.running).into_iter().rev() {
             self.host.kill(pid, signal);
         }
+    }
+
+    /// Ends it by its own command for a graceful restart.
+    ///
+    /// # Panics
+    ///
+    /// If it has none.
+    pub fn leave_gracefully(&mut self) {
+        assert_eq!(self.software, Software::Bird, "only BIRD has such a command");
+        self.birdc("graceful restart");
+        // It ends by itself; this signal only has it waited for.
+        self.kill(Signal::SIGCONT);
     }
 
     /// Ends one process, for instance FRR's `bgpd`, and leaves the others.

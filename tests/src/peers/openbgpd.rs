@@ -1,7 +1,7 @@
 //! OpenBGPD: `bgpd`, asked with `bgpctl -j`. It carries EVPN routes and originates none.
 
 use super::place::Place;
-use super::{Daemon, Dialect, Program, json, words};
+use super::{Daemon, Dialect, Life, Program, json, words};
 use crate::host::Host;
 
 const CONFIG: &str = "bgpd.conf";
@@ -23,7 +23,7 @@ impl Dialect for Openbgpd {
         CONFIG
     }
 
-    fn programs(&self, place: &Place) -> Vec<Program> {
+    fn programs(&self, place: &Place, _life: Life) -> Vec<Program> {
         vec![Program {
             name: "bgpd",
             path: "bgpd".to_owned(),

@@ -1,32 +1,16 @@
-//! Daemons that die and come back while traffic flows.
+//! Our own daemons, each for as long as it takes to start it again.
 
 use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
 use tests::fabric::{Fabric, Family, LAN, MACS};
 use tests::host::Host;
-use tests::overlay::{Reflector, Worker};
+use tests::overlay::Reflector;
 use tests::ping::Flow;
 use tests::rows::RowWatch;
 use tests::wait;
 
-/// How many replies a flow must have had before, during and after an absence.
-const REPLIES: u64 = 50;
-
-/// A fabric with one device on each of two workers, both far tables complete.
-fn ready() -> (Fabric, [Host; 2]) {
-    let fabric = Fabric::new(2);
-    let devices = fabric.devices::<2>();
-    fabric.wait_row(0, LAN, MACS[1], Some(1));
-    fabric.wait_row(1, LAN, MACS[0], Some(0));
-    (fabric, devices)
-}
-
-/// Waits until a worker that came back has swept what no route confirmed.
-fn wait_swept(worker: &Worker) {
-    worker.wait_established();
-    wait::until_true("every row to be confirmed or swept", || worker.macs().iter().all(|row| row.state != "stale"));
-}
+use super::{REPLIES, assert_nothing_lost, ready, wait_swept};
 
 fn routes_of(reflector: &Reflector) -> BTreeSet<(String, String, bool)> {
     reflector.routes().into_iter().map(|route| (route.route, route.from, route.best)).collect()
@@ -42,16 +26,7 @@ fn a_worker_that_leaves_and_returns_loses_no_packet(signal: Signal) {
     fabric.workers[0].restart();
     wait_swept(&fabric.workers[0]);
     flows.iter().for_each(|flow| flow.wait_for_replies(REPLIES));
-    for flow in flows {
-        let report = flow.stop();
-        eprintln!(
-            "{signal}: {} sent, {} lost, longest silence {:?}",
-            report.sent,
-            report.lost.len(),
-            report.longest_silence
-        );
-        assert!(report.lost.is_empty(), "{report:?}");
-    }
+    assert_nothing_lost(signal.as_str(), flows);
     for watch in &watches {
         assert!(watch.events().iter().all(|event| !event.gone), "{:?}", watch.events());
     }
@@ -97,8 +72,7 @@ fn what_changed_while_a_worker_was_away_is_right_when_it_is_back() {
     fabric.wait_row(0, LAN, MACS[1], None);
     here.wait_pings("192.168.1.9");
     wait_swept(&fabric.workers[0]);
-    let report = flow.stop();
-    assert!(report.lost.is_empty(), "{report:?}");
+    assert_nothing_lost("a worker beside others that change", [flow]);
 }
 
 #[test]
@@ -183,14 +157,7 @@ fn a_reflector_killed_and_started_again_costs_no_packet_and_knows_the_same_route
         fabric.workers.iter().all(|worker| worker.peers().iter().all(|peer| peer.stale_routes == 0))
     });
     flow.wait_for_replies(REPLIES);
-    let report = flow.stop();
-    eprintln!(
-        "reflector: {} sent, {} lost, longest silence {:?}",
-        report.sent,
-        report.lost.len(),
-        report.longest_silence
-    );
-    assert!(report.lost.is_empty(), "{report:?}");
+    assert_nothing_lost("reflector", [flow]);
     for watch in &watches {
         assert!(watch.events().is_empty(), "{:?}", watch.events());
     }
