@@ -330,10 +330,19 @@ impl RouteTarget {
         self.0
     }
 
-    /// The VNI that the target means when its ASN is ignored: the 4-octet local part of an AS-specific target, in the
-    /// plain form or in that of RFC 8365 (VXLAN, domain 0). Other targets carry no VNI.
+    /// The target with all of a 4-octet ASN, as routers write it when told to by hand (RFC 5668); none where the VNI does
+    /// not fit the 16 bits that are left for it.
+    pub fn four_octet_as(asn: Asn, vni: Vni) -> Option<Self> {
+        let [a, b, c, d] = asn.0.to_be_bytes();
+        let [e, g] = u16::try_from(vni.get()).ok()?.to_be_bytes();
+        Some(Self(ExtendedCommunity([2, 2, a, b, c, d, e, g])))
+    }
+
+    /// The VNI that the target means when its administrator is ignored: the local part, of 4 octets in the plain form or
+    /// in that of RFC 8365 (VXLAN, domain 0), of 2 octets beside an IPv4 address or a 4-octet ASN.
     pub const fn vni(self) -> Option<Vni> {
         match self.0.0 {
+            [0x01 | 0x02, 0x02, _, _, _, _, e, g] => Vni::new(u32::from_be_bytes([0, 0, e, g])),
             [0x00, 0x02, _, _, c, d, e, g] => {
                 let local = u32::from_be_bytes([c, d, e, g]);
                 match local >> 24 {

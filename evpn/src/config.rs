@@ -26,7 +26,7 @@ pub struct Config {
     pub duplicates: DuplicateDetection,
     /// How long a VXLAN device outlives the last remote route of its LAN.
     pub tunnel_linger: Duration,
-    /// The form of the route target on announced routes. Both forms are imported.
+    /// The form of the route target on announced routes. Every form is imported.
     pub route_target_form: RouteTargetForm,
     /// What a route without an encapsulation community offers.
     pub missing_encapsulation: MissingEncapsulation,
@@ -94,6 +94,8 @@ pub enum RouteTargetForm {
     Plain,
     /// `ASN:(0x1000_0000 | VNI)` (RFC 8365 section 5.1.2.1).
     Rfc8365,
+    /// A target of each form: routers import the one that they would announce themselves.
+    Both,
 }
 
 /// What a route without any encapsulation community offers. RFC 8365 section 5.1.3 says MPLS; who speaks EVPN to a

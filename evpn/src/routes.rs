@@ -38,19 +38,22 @@ pub fn route_distinguisher(router_id: RouterId, vni: Vni) -> RouteDistinguisher 
     }
 }
 
-/// The route target on announced routes of a LAN.
-pub fn export_target(config: &Config, vni: Vni) -> RouteTarget {
-    match config.route_target_form {
-        RouteTargetForm::Plain => RouteTarget::auto(config.asn, vni),
-        RouteTargetForm::Rfc8365 => RouteTarget::auto_rfc8365(config.asn, vni),
-    }
+/// The route targets on announced routes of a LAN.
+pub fn export_targets(config: &Config, vni: Vni) -> impl Iterator<Item = RouteTarget> {
+    let form = config.route_target_form;
+    let plain = (form != RouteTargetForm::Rfc8365).then(|| RouteTarget::auto(config.asn, vni));
+    let rfc8365 = (form != RouteTargetForm::Plain).then(|| RouteTarget::auto_rfc8365(config.asn, vni));
+    plain.into_iter().chain(rfc8365)
 }
 
-/// The memberships that say interest in a LAN (RFC 4684): both forms of the target, for the own and each foreign AS.
+/// The memberships that say interest in a LAN (RFC 4684): every form of the target, for the own and each foreign AS.
 pub fn memberships(config: &Config, vni: Vni) -> Vec<RtMembership> {
     let mut memberships: Vec<RtMembership> = core::iter::once(config.asn)
         .chain(config.foreign_asns.iter().copied())
-        .flat_map(|asn: Asn| [RouteTarget::auto(asn, vni), RouteTarget::auto_rfc8365(asn, vni)])
+        .flat_map(|asn: Asn| {
+            let whole = if asn.0 > u32::from(u16::MAX) { RouteTarget::four_octet_as(asn, vni) } else { None };
+            [RouteTarget::auto(asn, vni), RouteTarget::auto_rfc8365(asn, vni)].into_iter().chain(whole)
+        })
         .map(|target| RtMembership::Target { origin: config.asn, target })
         .collect();
     memberships.sort_unstable();
@@ -96,7 +99,7 @@ impl LocalRoute {
                 (vni, EvpnPayload::MacIp { esi, label: Label::from(vni), label2: None })
             }
         };
-        attributes.extended_communities.push(export_target(config, vni).community());
+        attributes.extended_communities.extend(export_targets(config, vni).map(RouteTarget::community));
         attributes.extended_communities.push(ExtendedCommunity::ENCAPSULATION_VXLAN);
         if mobility != MacMobility::default() {
             attributes.extended_communities.push(ExtendedCommunity::mac_mobility(mobility));

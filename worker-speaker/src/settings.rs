@@ -66,11 +66,25 @@ struct File {
     http: Option<SocketAddr>,
     control: Option<PathBuf>,
     foreign_asns: Vec<u32>,
+    route_target_form: RouteTargetForm,
     duplicate_moves: Option<u32>,
     duplicate_window_secs: Option<u32>,
     duplicate_freeze_secs: Option<u32>,
     defaults: PeerSettings,
     peer: Vec<PeerEntry>,
+}
+
+/// How the route targets of announced routes are formed; every form is imported.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteTargetForm {
+    /// One of each form, so that a router imports our routes whichever form its own have.
+    #[default]
+    Both,
+    /// `ASN:VNI`.
+    Plain,
+    /// `ASN:(0x1000_0000 | VNI)` (RFC 8365 section 5.1.2.1).
+    Rfc8365,
 }
 
 /// Where bridges and VXLAN devices live.
@@ -110,6 +124,8 @@ pub struct Settings {
     pub peers: BTreeMap<IpAddr, Peer>,
     /// Other ASNs whose route targets we ask foreign reflectors for (RFC 4684).
     pub foreign_asns: Vec<Asn>,
+    /// The form of our route targets.
+    pub route_target_form: RouteTargetForm,
     /// Duplicate detection.
     pub duplicates: DuplicateDetection,
     /// CNI socket.
@@ -146,6 +162,7 @@ impl daemon::options::Settings for Settings {
             (self.overlay != newer.overlay, "adopt or overlay_namespace"),
             (self.vxlan_port != newer.vxlan_port, "vxlan_port"),
             (self.foreign_asns != newer.foreign_asns, "foreign_asns"),
+            (self.route_target_form != newer.route_target_form, "route_target_form"),
             (self.duplicates != newer.duplicates, "duplicate_*"),
             (self.cni != newer.cni, "cni"),
             (self.http != newer.http, "http"),
@@ -208,6 +225,7 @@ impl Settings {
             vxlan_port,
             peers,
             foreign_asns: file.foreign_asns.into_iter().map(Asn).collect(),
+            route_target_form: file.route_target_form,
             duplicates,
             cni: options.cni.clone().or(file.cni),
             http: options.common.http.or(file.http),

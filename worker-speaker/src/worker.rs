@@ -40,7 +40,7 @@ use crate::attachments::Store;
 use crate::cni_server::{self, CniRequest};
 use crate::core::{Attachment, Core, Routing, Work};
 use crate::metrics::Metrics;
-use crate::settings::{Options, Overlay, Settings};
+use crate::settings::{Options, Overlay, RouteTargetForm, Settings};
 use crate::show;
 
 /// Events that may wait before sessions stop reading.
@@ -149,6 +149,11 @@ impl Started {
 fn engine_config(settings: &Settings) -> evpn::Config {
     let mut config = evpn::Config::new(settings.asn, settings.router_id, settings.vtep);
     config.foreign_asns.clone_from(&settings.foreign_asns);
+    config.route_target_form = match settings.route_target_form {
+        RouteTargetForm::Both => evpn::config::RouteTargetForm::Both,
+        RouteTargetForm::Plain => evpn::config::RouteTargetForm::Plain,
+        RouteTargetForm::Rfc8365 => evpn::config::RouteTargetForm::Rfc8365,
+    };
     let seconds = |secs: u32| bgp_core::time::Duration::from_secs(secs.into());
     config.duplicates = DuplicateDetection {
         moves: settings.duplicates.moves,

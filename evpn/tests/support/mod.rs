@@ -188,6 +188,7 @@ impl Rig {
                 ("foreign", asn) => config.foreign_asns.push(Asn(asn.parse().unwrap())),
                 ("asn", asn) => config.asn = Asn(asn.parse().unwrap()),
                 ("form", "rfc8365") => config.route_target_form = RouteTargetForm::Rfc8365,
+                ("form", "both") => config.route_target_form = RouteTargetForm::Both,
                 ("no-encap", "mpls") => config.missing_encapsulation = MissingEncapsulation::Mpls,
                 ("vtep", address) => config.vtep = address.parse().unwrap(),
                 ("limit", "flood") => config.limits.flood = next(words),
@@ -438,10 +439,15 @@ fn target_community(text: &str) -> ExtendedCommunity {
             let [e, f] = number.parse::<u16>().unwrap().to_be_bytes();
             ExtendedCommunity([1, 2, a, b, c, d, e, f])
         }
-        Err(_) => {
-            let [a, b] = administrator.parse::<u16>().unwrap().to_be_bytes();
-            let [c, d, e, f] = number.parse::<u32>().unwrap().to_be_bytes();
-            ExtendedCommunity([0, 2, a, b, c, d, e, f])
-        }
+        Err(_) => match administrator.parse::<u32>().unwrap().to_be_bytes() {
+            [0, 0, a, b] => {
+                let [c, d, e, f] = number.parse::<u32>().unwrap().to_be_bytes();
+                ExtendedCommunity([0, 2, a, b, c, d, e, f])
+            }
+            [a, b, c, d] => {
+                let [e, f] = number.parse::<u16>().unwrap().to_be_bytes();
+                ExtendedCommunity([2, 2, a, b, c, d, e, f])
+            }
+        },
     }
 }
