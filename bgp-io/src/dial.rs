@@ -20,7 +20,7 @@ pub(crate) async fn dial(spec: PeerSpec) -> Result<TcpStream, String> {
     if let Some(local) = spec.local_address {
         socket.bind(SocketAddr::new(local, 0)).map_err(|error| bind_failure(local, address, &error))?;
     }
-    socket.connect(address).await.map_err(|error| connect_failure(address, &error))
+    socket.connect(address).await.map_err(|error| connect_failure(&spec, &error))
 }
 
 /// A socket with everything that the handshake needs.
@@ -30,8 +30,9 @@ fn socket(spec: &PeerSpec) -> io::Result<TcpSocket> {
     if let Some(key) = &spec.key {
         sockopt::set_md5_key(&socket, IpNet::from(spec.address.ip()), Some(key))?;
     }
+    // Peers with GTSM take nothing else, and no other peer minds.
+    sockopt::send_with_full_ttl(&socket, &spec.address)?;
     if spec.gtsm {
-        sockopt::send_with_full_ttl(&socket, &spec.address)?;
         sockopt::require_full_ttl(&socket, &spec.address)?;
     }
     Ok(socket)
@@ -59,21 +60,27 @@ fn bind_failure(local: IpAddr, address: SocketAddr, error: &io::Error) -> String
     format!("cannot connect to {address} from {local}: {error}; {cure}")
 }
 
-fn connect_failure(address: SocketAddr, error: &io::Error) -> String {
+fn connect_failure(spec: &PeerSpec, error: &io::Error) -> String {
+    let address = spec.address;
     let cure = match error.kind() {
         io::ErrorKind::ConnectionRefused => "nothing listens there: start the peer, or correct its address and port",
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "check the routes to it",
         io::ErrorKind::PermissionDenied => "a firewall of this machine forbids it",
-        io::ErrorKind::TimedOut => NO_ANSWER_CURE,
+        io::ErrorKind::TimedOut => &no_answer_cure(spec),
         _ => "trying again",
     };
     format!("cannot connect to {address}: {error}; {cure}")
 }
 
-const NO_ANSWER_CURE: &str =
-    "check that the peer runs, that no firewall is between, and that both sides have the same TCP-MD5 key or none";
+/// What has another key is dropped without a word, on both sides, and here what has not the TTL of GTSM (RFC 2385, RFC
+/// 5082).
+fn no_answer_cure(spec: &PeerSpec) -> String {
+    let key = if spec.key.is_some() { "has the same TCP-MD5 key" } else { "wants no TCP-MD5 key, as none is set here" };
+    let gtsm = if spec.gtsm { ", and that it uses GTSM too" } else { "" };
+    format!("check that the peer runs, that no firewall is between, that it {key}{gtsm}")
+}
 
 /// The words for an attempt that was given up.
-pub(crate) fn no_answer(address: SocketAddr) -> String {
-    format!("no answer from {address}; {NO_ANSWER_CURE}")
+pub(crate) fn no_answer(spec: &PeerSpec) -> String {
+    format!("no answer from {}; {}", spec.address, no_answer_cure(spec))
 }

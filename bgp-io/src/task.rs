@@ -317,7 +317,6 @@ impl PeerTask {
     fn check_incoming(&self, stream: &TcpStream, full_ttl: bool) -> io::Result<()> {
         stream.set_nodelay(true)?;
         if self.spec.gtsm {
-            sockopt::send_with_full_ttl(stream, &self.spec.address)?;
             sockopt::require_full_ttl(stream, &self.spec.address)?;
         }
         if self.spec.gtsm && !full_ttl {
@@ -343,7 +342,7 @@ impl PeerTask {
             match output {
                 Output::Connect => {
                     if cancelled {
-                        self.error = Some(no_answer(self.spec.address));
+                        self.error = Some(no_answer(&self.spec));
                     }
                     self.dial = Some(Box::pin(dial(self.spec.clone())));
                 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use bgp_io::{Event, Io, IoError};
 use support::{PEER, Speaker, update};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 async fn with_keys(hosts: [u8; 2], keys: [Option<&str>; 2]) -> (Speaker, Speaker) {
     let mut a = Speaker::start(hosts[0]).await;
@@ -88,55 +88,59 @@ async fn keys_that_the_kernel_does_not_take_are_refused_at_once() {
     }
 }
 
-#[tokio::test]
-async fn gtsm_on_both_sides_lets_a_session_come_up() {
-    let mut a = Speaker::start(80).await;
-    let mut b = Speaker::start(81).await;
-    let (mut to_b, mut to_a) = (a.passive_spec(b.address), b.spec(a.address));
-    (to_b.gtsm, to_a.gtsm) = (true, true);
-    a.io.set_peer(PEER, to_b).unwrap();
-    b.io.set_peer(PEER, to_a).unwrap();
-    a.established().await;
-    b.established().await;
+/// A connection from this host that comes with the TTL of programs that know nothing of GTSM.
+async fn with_common_ttl(host: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("the address is local");
+    socket.connect(to).await.expect("the listener is there")
 }
 
 #[tokio::test]
-async fn gtsm_holds_for_peers_that_come_from_an_accepted_prefix() {
-    for (host, gtsm) in [(88, true), (90, false)] {
+async fn gtsm_of_the_peer_is_satisfied_whether_it_is_on_here_or_not() {
+    for (host, gtsm) in [(80, [true, true]), (92, [true, false]), (94, [false, true])] {
         let mut a = Speaker::start(host).await;
         let mut b = Speaker::start(host + 1).await;
-        a.io.accept(&[("127.0.0.88/29".parse().unwrap(), None, true)]).unwrap();
-        let mut to_a = b.spec(a.address);
-        to_a.gtsm = gtsm;
+        let (mut to_b, mut to_a) = (a.passive_spec(b.address), b.spec(a.address));
+        [to_b.gtsm, to_a.gtsm] = gtsm;
+        a.io.set_peer(PEER, to_b).unwrap();
         b.io.set_peer(PEER, to_a).unwrap();
-        if !gtsm {
-            b.error("closed").await;
-            assert!(a.io.refused_connections() > 0);
-            continue;
-        }
-        let incoming = a
-            .until(|event| match event {
-                Event::Incoming(incoming) => Some(incoming),
-                _ => None,
-            })
-            .await;
-        let mut spec = a.passive_spec(incoming.from);
-        spec.gtsm = true;
-        a.io.set_peer(PEER, spec).unwrap();
-        a.io.deliver(PEER, incoming);
         a.established().await;
         b.established().await;
     }
 }
 
 #[tokio::test]
+async fn gtsm_holds_for_peers_that_come_from_an_accepted_prefix() {
+    let mut a = Speaker::start(88).await;
+    let mut b = Speaker::start(89).await;
+    a.io.accept(&[("127.0.0.88/29".parse().unwrap(), None, true)]).unwrap();
+    let mut far = with_common_ttl(90, a.address).await;
+    let read = tokio::time::timeout(support::PATIENCE, far.read(&mut [0])).await.expect("closed soon");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    assert_eq!(a.io.refused_connections(), 1);
+
+    b.io.set_peer(PEER, b.spec(a.address)).unwrap();
+    let incoming = a
+        .until(|event| match event {
+            Event::Incoming(incoming) => Some(incoming),
+            _ => None,
+        })
+        .await;
+    let mut spec = a.passive_spec(incoming.from);
+    spec.gtsm = true;
+    a.io.set_peer(PEER, spec).unwrap();
+    a.io.deliver(PEER, incoming);
+    a.established().await;
+    b.established().await;
+}
+
+#[tokio::test]
 async fn gtsm_drops_what_comes_with_a_smaller_ttl() {
     let mut a = Speaker::start(82).await;
-    let mut b = Speaker::start(83).await;
-    let (mut to_b, to_a) = (a.passive_spec(b.address), b.spec(a.address));
+    let mut to_b = a.passive_spec(SocketAddr::from(([127, 0, 0, 83], 179)));
     to_b.gtsm = true;
     a.io.set_peer(PEER, to_b).unwrap();
-    b.io.set_peer(PEER, to_a).unwrap();
+    let _far = with_common_ttl(83, a.address).await;
     let error = a.error("TTL 255").await;
     assert!(error.contains("set GTSM on both sides, or on neither"), "{error}");
 }

@@ -188,7 +188,10 @@ impl fmt::Display for DownCause {
             Self::SendHoldTimerExpired => f.write_str("the peer read nothing for the send-hold time"),
             Self::OpenTimedOut => f.write_str("the peer sent no OPEN in time"),
             Self::OpenRefused(fault) => fmt::Display::fmt(fault, f),
-            Self::NotificationReceived(received) => write!(f, "the peer sent {received}"),
+            Self::NotificationReceived(received) => {
+                write!(f, "the peer sent {received}")?;
+                received.error().cure().map_or(Ok(()), |cure| write!(f, "; {cure}"))
+            }
             Self::NotificationSent(sent) => write!(f, "sent the peer {sent}"),
             Self::Closed => f.write_str("the peer closed the TCP connection"),
             Self::Replaced => f.write_str("the peer came back on a new connection"),

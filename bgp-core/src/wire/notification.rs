@@ -92,6 +92,24 @@ impl Notification {
     }
 }
 
+impl NotificationCode {
+    /// What a person does about one that was received, where the cause lies in the configuration of either side.
+    pub(crate) const fn cure(self) -> Option<&'static str> {
+        Some(match self {
+            Self::BAD_PEER_AS => "it expects us in another AS: correct ours there, or `asn` here",
+            Self::BAD_BGP_IDENTIFIER => "it does not take our BGP identifier: give another `router_id`",
+            Self::UNSUPPORTED_CAPABILITY => {
+                "it wants what we do not offer, or has no EVPN for us: turn on l2vpn evpn there"
+            }
+            Self::CEASE_MAXIMUM_PREFIXES => "it takes fewer routes than we have: raise its limit",
+            Self::CEASE_PEER_DE_CONFIGURED | Self::CEASE_CONNECTION_REJECTED => {
+                "it is not configured for our address: configure it there"
+            }
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Notification {
     /// `Cease / Administrative Shutdown (6/2): "maintenance"`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
