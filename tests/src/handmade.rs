@@ -35,6 +35,14 @@ fn port(device: &Host) -> String {
     format!("to-{word}")
 }
 
+/// The port to which the bridge sends frames for this MAC.
+pub fn port_of(host: &Host, vni: u32, mac: &str) -> Option<String> {
+    let table = host.sh(&format!("bridge fdb show br br{vni}"));
+    let mut words = table.lines().find(|line| line.starts_with(mac) && line.contains(" master "))?.split_whitespace();
+    words.find(|word| *word == "dev")?;
+    words.next().map(str::to_owned)
+}
+
 /// The VTEP to which the VXLAN device of the host's own namespace sends frames for this MAC.
 pub fn vtep_of(host: &Host, vni: u32, mac: &str) -> Option<String> {
     crate::overlay::vtep_in(&host.sh(&format!("bridge fdb show dev vx{vni}")), mac)

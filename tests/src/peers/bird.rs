@@ -117,3 +117,26 @@ pub fn client_config(router_id: &str, reflector: &str, port: u16) -> String {
         preamble(router_id)
     )
 }
+
+/// A worker that announces the one VXLAN device `vx<vni>` of `br<vni>` (see [`crate::handmade`]), with one reflector.
+/// Distinguisher and targets are `65000:VNI`, since BIRD derives none; it uses no route to whose next hop it has none.
+pub fn worker_config(router_id: &str, reflector: &str, port: u16, vni: u32) -> String {
+    format!(
+        "{}protocol direct {{ ipv4; ipv6; }}
+eth table lan;
+protocol bridge {{
+  eth {{ table lan; export all; }};
+  bridge device \"br{vni}\";
+}}
+protocol evpn {{
+  eth {{ table lan; }};
+  evpn {{ table fabric; }};
+  rd 65000:{vni};
+  route target (rt, 65000, {vni});
+  vni {vni};
+  encapsulation vxlan {{ tunnel device \"vx{vni}\"; }};
+}}
+",
+        client_config(router_id, reflector, port)
+    )
+}

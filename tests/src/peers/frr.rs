@@ -1,5 +1,7 @@
 //! FRR: zebra and bgpd, and mgmtd where there is one.
 
+use std::fmt;
+
 use super::place::Place;
 use super::{Daemon, Dialect, Life, Program, Software, json, words};
 use crate::host::Host;
@@ -7,6 +9,9 @@ use crate::programs;
 
 /// Where both Debian's packages keep the daemons.
 const LIBRARY: &str = "/usr/lib/frr";
+
+/// The configuration of zebra, which has none: some of bgpd's lines mean another thing to it.
+const ZEBRA_CONFIG: &str = "zebra.conf";
 
 /// FRR of the system's own Debian: its sockets are told to be in its place, beside those of an FRR that serves the
 /// machine.
@@ -44,7 +49,9 @@ impl Dialect for Frr {
             Place::sid(state)
         } else {
             programs::require("bgpd", "frr");
-            Place::system(state)
+            let place = Place::system(state);
+            place.write(ZEBRA_CONFIG, "");
+            place
         };
         let sockets = self.sockets(&place);
         let made = place.run(host, "sh", &["-c", &format!("mkdir -p {sockets} && chown frr:frr {sockets}")]);
@@ -59,7 +66,11 @@ impl Dialect for Frr {
     fn programs(&self, place: &Place, _life: Life) -> Vec<Program> {
         let config = words(&["-f", &place.file("frr.conf")]);
         let mut programs = vec![
-            self.program(place, "zebra", if self.is_sid { Vec::new() } else { config.clone() }),
+            self.program(
+                place,
+                "zebra",
+                if self.is_sid { Vec::new() } else { words(&["-f", &place.file(ZEBRA_CONFIG)]) },
+            ),
             self.program(place, "bgpd", config),
         ];
         if self.is_sid {
@@ -142,18 +153,55 @@ pub fn client_config(router_id: &str, reflector: &str, port: u16) -> String {
 
 /// A worker that announces every VXLAN device of its namespace, with one reflector at `reflector` and `port`.
 pub fn worker_config(router_id: &str, reflector: &str, port: u16) -> String {
-    format!(
-        "frr defaults datacenter
-router bgp 65000
- bgp router-id {router_id}
- no bgp default ipv4-unicast
- neighbor {reflector} remote-as internal
- neighbor {reflector} port {port}
- neighbor {reflector} timers connect 1
- address-family l2vpn evpn
-  neighbor {reflector} activate
-  advertise-all-vni
- exit-address-family
-"
-    )
+    RouterConfig::new(router_id, reflector, port).to_string()
+}
+
+/// A worker or router that announces every VXLAN device of its namespace, with one neighbour.
+#[derive(Clone, Copy, Debug)]
+pub struct RouterConfig<'a> {
+    /// Its AS.
+    pub asn: u32,
+    /// Its BGP identifier.
+    pub router_id: &'a str,
+    /// The neighbour's address.
+    pub neighbor: &'a str,
+    /// The neighbour's port.
+    pub port: u16,
+    /// The neighbour's AS.
+    pub remote_asn: u32,
+    /// What else is said of the neighbour, as in `password key`.
+    pub neighbor_lines: &'a [&'a str],
+    /// What else stands in the address family.
+    pub evpn_lines: &'a [&'a str],
+}
+
+impl<'a> RouterConfig<'a> {
+    /// In the default AS, as is the neighbour.
+    pub const fn new(router_id: &'a str, neighbor: &'a str, port: u16) -> Self {
+        let (neighbor_lines, evpn_lines) = (&[], &[]);
+        Self { asn: 65_000, router_id, neighbor, port, remote_asn: 65_000, neighbor_lines, evpn_lines }
+    }
+}
+
+impl fmt::Display for RouterConfig<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asn, router_id, neighbor, port, remote_asn, neighbor_lines, evpn_lines } = self;
+        writeln!(f, "frr defaults datacenter")?;
+        writeln!(f, "router bgp {asn}")?;
+        writeln!(f, " bgp router-id {router_id}")?;
+        writeln!(f, " no bgp default ipv4-unicast")?;
+        writeln!(f, " neighbor {neighbor} remote-as {remote_asn}")?;
+        writeln!(f, " neighbor {neighbor} port {port}")?;
+        writeln!(f, " neighbor {neighbor} timers connect 1")?;
+        for line in *neighbor_lines {
+            writeln!(f, " neighbor {neighbor} {line}")?;
+        }
+        writeln!(f, " address-family l2vpn evpn")?;
+        writeln!(f, "  neighbor {neighbor} activate")?;
+        writeln!(f, "  advertise-all-vni")?;
+        for line in *evpn_lines {
+            writeln!(f, "  {line}")?;
+        }
+        writeln!(f, " exit-address-family")
+    }
 }
