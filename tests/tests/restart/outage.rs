@@ -175,10 +175,10 @@ fn without_long_lived_graceful_restart_reflectors_away_for_longer_than_their_res
     }
 }
 
-/// One reflector, and two workers of which the second has these settings.
+/// One reflector that forgets soon who came by itself, and two workers of which the second has these settings.
 fn fabric_with_second_worker(settings: &str) -> (Fabric, [Host; 2]) {
     let mut fabric = Fabric::empty(Family::V4);
-    fabric.add_reflector(1);
+    fabric.add_reflector_with(1, "idle_hold_max_secs = 2");
     fabric.add_worker(0, &[]);
     fabric.add_worker_with(1, settings);
     fabric.wait_established();
