@@ -4,11 +4,11 @@
 //! [`Speaker::handle`] for every event that waits, then [`Speaker::flush`] once, so that work is batched by what is there
 //! and not by a timer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bgp_core::rib::rules as rib_rules;
-use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
+use bgp_core::rib::{NearLimit, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
 use bgp_core::rule::{Action, Rule};
 use bgp_core::session::{DownReason, Negotiated, Retention, State, StopReason};
 use bgp_core::time::Instant;
@@ -33,8 +33,7 @@ pub struct Neighbor {
     pub class: PeerClass,
     /// What it may cost.
     pub limits: PeerLimits,
-    /// It came by itself from an accepted prefix, and is forgotten a while after nothing of it is left: until then its
-    /// failures make it wait as they do others (RFC 4271 section 8.1.1).
+    /// It came by itself from an accepted prefix, and is forgotten when nothing of it is left.
     pub dynamic: bool,
 }
 
@@ -57,16 +56,8 @@ struct Peer {
     established: u64,
     updates: u64,
     last_error: Option<String>,
-    /// The last sign of it while it has no session; none before the first.
-    idle_since: Option<Instant>,
-}
-
-impl Peer {
-    /// When a peer that came by itself and is idle may be forgotten: its failures count no longer then.
-    fn forgotten_at(&self) -> Option<Instant> {
-        let idle_since = self.idle_since.filter(|_| self.neighbor.dynamic && self.session.is_none())?;
-        Some(idle_since + self.neighbor.spec.session.idle_hold_max)
-    }
+    /// When a dynamic peer without a session may be forgotten.
+    retires: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -108,9 +99,9 @@ pub struct Speaker {
     origin: std::time::Instant,
     peers: Vec<Option<Peer>>,
     by_address: BTreeMap<IpAddr, PeerId>,
+    /// Dynamic peers without a session, by when they may be forgotten.
+    retiring: BTreeSet<(Instant, PeerId)>,
     ledger: Ledger,
-    /// When the first of the idle dynamic peers may be forgotten, or earlier.
-    forget_at: Option<Instant>,
 }
 
 impl Speaker {
@@ -123,7 +114,7 @@ impl Speaker {
             origin: std::time::Instant::now(),
             peers: Vec::new(),
             by_address: BTreeMap::new(),
-            forget_at: None,
+            retiring: BTreeSet::new(),
         }
     }
 
@@ -189,13 +180,14 @@ impl Speaker {
             established: 0,
             updates: 0,
             last_error: None,
-            idle_since: None,
+            retires: None,
         };
         let index = id.0 as usize;
         match self.peers.get_mut(index) {
             Some(slot) => *slot = Some(peer),
             None => self.peers.push(Some(peer)),
         }
+        self.begin_to_retire(id);
     }
 
     fn slot(&mut self, id: PeerId) -> Option<&mut Peer> {
@@ -206,6 +198,7 @@ impl Speaker {
     pub fn remove_peer(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::take) {
             self.by_address.remove(&peer.neighbor.spec.address.ip());
+            peer.retires.into_iter().for_each(|at| _ = self.retiring.remove(&(at, id)));
             self.io.remove_peer(id);
             self.rib.peer_removed(id);
             self.ledger.forget(peer.neighbor.spec.address.ip());
@@ -246,7 +239,15 @@ impl Speaker {
                 }
             }
             Event::Down { peer, session, reason } => self.down(peer, session, &reason),
-            Event::State { peer, state, error } => self.state_changed(peer, state, error),
+            Event::State { peer: id, state, error } => {
+                if let Some(peer) = self.slot(id) {
+                    peer.state = state;
+                    if error.is_some() {
+                        peer.last_error = error;
+                    }
+                    self.begin_to_retire(id);
+                }
+            }
             Event::Incoming(incoming) => return Some(incoming),
         }
         None
@@ -273,8 +274,11 @@ impl Speaker {
             ?class,
             "session established"
         );
+        if let Some(at) = peer.retires.take() {
+            self.retiring.remove(&(at, id));
+        }
+        let Some(peer) = self.slot(id) else { return };
         peer.established += 1;
-        peer.idle_since = None;
         peer.state = State::Established;
         peer.session = Some(Session { id: session, since: now, negotiated, ready: true, ending: false });
         self.rib.peer_up(id, info, now);
@@ -305,7 +309,7 @@ impl Speaker {
             let Some(peer) = self.slot(id) else { return };
             peer.updates += 1;
             let who = Who::Peer(peer.neighbor.spec.address.ip());
-            if let Some(rule) = self.rib.objection(&update) {
+            if let Some(rule) = self.rib.objection(id, &update) {
                 let routes = update.reach.as_ref().map_or(0, |reach| reach.routes.len() as u64);
                 self.ledger.note(who, rule, Action::WithdrawRoute, routes, || evidence(&update));
             }
@@ -314,12 +318,13 @@ impl Speaker {
             self.ledger.note(who, rib_rules::WITHDRAWAL_UNKNOWN, Action::Ignore, unknown, Evidence::default);
             let ignored = outcome.ignored as u64;
             self.ledger.note(who, rib_rules::ROUTES_UNEXPECTED, Action::Ignore, ignored, Evidence::default);
+            if let Some(NearLimit { family, held, limit }) = outcome.near {
+                let detail = format!("{held} of {limit} {family} routes");
+                let evidence = || Evidence { detail, ..Evidence::default() };
+                self.ledger.note(who, rib_rules::MAX_ROUTES_NEAR, Action::Note, 1, evidence);
+            }
             if let Some(limit) = outcome.exceeded {
-                let reason = match limit {
-                    LimitExceeded::Prefixes { .. } => StopReason::MaxPrefixes,
-                    LimitExceeded::AttributeOctets { .. } => StopReason::OutOfResources,
-                };
-                self.end(id, reason, limit.rule(), limit.to_string());
+                self.end(id, limit.stop_reason(), limit.rule(), limit.to_string());
             }
         }
     }
@@ -349,32 +354,79 @@ impl Speaker {
         tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = %kept(&reason.keeps), "session down");
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, now);
-        self.note_idle(id);
+        self.begin_to_retire(id);
     }
 
-    fn state_changed(&mut self, id: PeerId, state: State, error: Option<String>) {
+    /// A dynamic peer has no session: unless it comes back it is forgotten, but not before its longest pause after failures
+    /// is over, or it would have none.
+    fn begin_to_retire(&mut self, id: PeerId) {
+        let now = self.now();
         let Some(peer) = self.slot(id) else { return };
-        peer.state = state;
-        // Without an error it has just been added, and its connection is on the way to it.
-        if error.is_some() {
-            peer.last_error = error;
-            self.note_idle(id);
+        if !peer.neighbor.dynamic || peer.session.is_some() {
+            return;
+        }
+        let at = now + peer.neighbor.spec.session.idle_hold_max;
+        let before = peer.retires.replace(at);
+        self.retiring.extend([(at, id)]);
+        if let Some(before) = before.filter(|before| *before != at) {
+            self.retiring.remove(&(before, id));
         }
     }
 
-    /// A peer without a session has given a sign.
-    fn note_idle(&mut self, id: PeerId) {
+    /// Forgets dynamic peers that had time to come back, and of which no routes are kept.
+    fn retire(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.retiring.first()
+            && at <= now
+        {
+            self.retiring.pop_first();
+            if let Some(peer) = self.slot(id) {
+                peer.retires = None;
+            }
+            if self.is_left(id) {
+                self.remove_peer(id);
+            } else {
+                self.begin_to_retire(id);
+            }
+        }
+    }
+
+    /// Whether a peer has neither a connection nor routes.
+    fn is_left(&self, id: PeerId) -> bool {
+        let is_idle = |peer: &Peer| peer.session.is_none() && matches!(peer.state, State::Idle | State::Active);
+        let holds_routes = || {
+            let mut views = self.rib.peers();
+            let view = views.find(|view| view.peer == id);
+            view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
+        };
+        self.peers.get(id.0 as usize).and_then(Option::as_ref).is_some_and(is_idle) && !holds_routes()
+    }
+
+    /// Forgets the dynamic peer that has been without connection and routes for longest, so that another one finds room. One
+    /// that has come no longer ago than an OPEN may take is left its time. False if there is none.
+    pub fn make_room(&mut self) -> bool {
         let now = self.now();
-        let Some(peer) = self.slot(id).filter(|peer| peer.session.is_none()) else { return };
-        peer.idle_since = Some(now);
-        let forgotten_at = peer.forgotten_at();
-        self.forget_at = self.forget_at.into_iter().chain(forgotten_at).min();
+        let had_time = |(at, id): &(Instant, PeerId)| {
+            let peer = self.peers.get(id.0 as usize)?.as_ref()?;
+            let session = &peer.neighbor.spec.session;
+            (*at + session.open_timeout <= now + session.idle_hold_max).then_some(*id)
+        };
+        let idle = self.retiring.iter().filter_map(had_time).find(|id| self.is_left(*id));
+        if let Some(id) = idle {
+            self.remove_peer(id);
+        }
+        idle.is_some()
+    }
+
+    /// Peers that came by themselves.
+    pub fn dynamic_peers(&self) -> usize {
+        self.peers.iter().flatten().filter(|peer| peer.neighbor.dynamic).count()
     }
 
     /// When [`Speaker::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<std::time::Instant> {
-        let deadline = self.rib.next_deadline().into_iter().chain(self.forget_at).min();
-        deadline.map(|deadline| self.clock(deadline)).into_iter().chain(self.ledger.next_summary()).min()
+        let rib = self.rib.next_deadline().map(|deadline| self.clock(deadline));
+        let retires = self.retiring.first().map(|(at, _)| self.clock(*at));
+        rib.into_iter().chain(retires).chain(self.ledger.next_summary()).min()
     }
 
     /// Applies what has become due.
@@ -382,45 +434,7 @@ impl Speaker {
         let now = self.now();
         self.rib.handle_timeout(now);
         self.ledger.sum_up(std::time::Instant::now());
-        if self.forget_at.is_some_and(|deadline| deadline <= now) {
-            self.forget_idle_peers(now);
-        }
-    }
-
-    /// Forgets the dynamic peers that have been idle for long; one that still has routes or waits out its failures is
-    /// looked at again later.
-    fn forget_idle_peers(&mut self, now: Instant) {
-        let is_due = |peer: &Peer| peer.forgotten_at().is_some_and(|deadline| deadline <= now);
-        for id in self.ids_of(is_due) {
-            if self.is_forgettable(id) {
-                self.remove_peer(id);
-            } else if let Some(peer) = self.slot(id) {
-                peer.idle_since = Some(now);
-            }
-        }
-        self.forget_at = self.peers.iter().flatten().filter_map(Peer::forgotten_at).min();
-    }
-
-    /// Forgets the dynamic peer that has been idle longest, if there is one of which nothing is left but its failures: for
-    /// when there are too many of them.
-    pub fn forget_longest_idle(&mut self) -> bool {
-        let mut idle = self.ids_of(|peer| peer.forgotten_at().is_some());
-        idle.sort_by_key(|id| self.peers.get(id.0 as usize).and_then(Option::as_ref).and_then(|peer| peer.idle_since));
-        let forgettable = idle.into_iter().find(|id| self.is_forgettable(*id));
-        forgettable.inspect(|id| self.remove_peer(*id)).is_some()
-    }
-
-    fn ids_of(&self, wanted: impl Fn(&Peer) -> bool) -> Vec<PeerId> {
-        let wanted = self.peers.iter().enumerate().filter(|(_, peer)| peer.as_ref().is_some_and(&wanted));
-        wanted.filter_map(|(index, _)| u32::try_from(index).ok().map(PeerId)).collect()
-    }
-
-    /// Whether a dynamic peer has neither connection nor routes, and does not wait out its failures.
-    fn is_forgettable(&self, id: PeerId) -> bool {
-        let peer = self.peers.get(id.0 as usize).and_then(Option::as_ref);
-        let is_quiet = peer.is_some_and(|peer| peer.session.is_none() && peer.state == State::Active);
-        let view = self.rib.peers().find(|view| view.peer == id);
-        is_quiet && !view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
+        self.retire(now);
     }
 
     /// Selects routes for all that changed and hands every ready writer its next batch.

@@ -177,9 +177,6 @@ pub struct PeerSettings {
     pub hold_time_secs: Option<u16>,
     /// Pause between connection attempts in seconds: 1 to 3,600. Default 1.
     pub connect_retry_secs: Option<u16>,
-    /// Longest pause after failures in a row, in seconds: 1 to 3,600. Pauses double up to it (RFC 4271 section 8.1.1); a
-    /// peer that came by itself is forgotten after so long without a sign. Default 60.
-    pub idle_hold_max_secs: Option<u16>,
     /// How long nothing may leave before the session ends (RFC 9687), in seconds. Default: the larger of 480 and twice the
     /// hold time.
     pub send_hold_secs: Option<u32>,
@@ -194,8 +191,22 @@ pub struct PeerSettings {
     /// The longest that the peer's routes are kept after its restart time, in seconds, whatever it asks: 0 to 16,777,215.
     /// Default 86,400.
     pub long_lived_stale_max_secs: Option<u32>,
-    /// Routes accepted from the peer; beyond it the session ends with Cease 6/1. Default 1,000,000.
+    /// Longest pause after repeated failures, and the pause after a limit was exceeded, in seconds: 1 to 86,400. Default 60.
+    pub idle_hold_max_secs: Option<u32>,
+    /// EVPN routes accepted from the peer; beyond it the session ends with Cease 6/1. Default 1,000,000.
     pub max_routes: Option<u32>,
+    /// The part of `max_routes` and `max_memberships` that is worth a warning, in percent: 1 to 100; 100 never warns.
+    /// Default 75.
+    pub max_routes_warning_percent: Option<u8>,
+    /// Route target memberships accepted from the peer (RFC 4684); beyond it Cease 6/1. Default 100,000.
+    pub max_memberships: Option<u32>,
+    /// Distinct attribute sets of the peer's routes; beyond it Cease 6/8. Default 1,000,000.
+    pub max_attribute_sets: Option<u32>,
+    /// Memory that these sets take, in octets; beyond it Cease 6/8. Default 268,435,456.
+    pub max_attribute_octets: Option<u64>,
+    /// Values of the path attributes of one route, in octets: 64 to 65,535; larger routes are treated as withdrawn. Default
+    /// 65,535.
+    pub max_route_attribute_octets: Option<u32>,
     /// What a bad EVPN route body does. Default `contain`.
     pub evpn_errors: Option<EvpnErrors>,
     /// Keep and reflect EVPN route types that are not known. Default false.
@@ -221,13 +232,18 @@ impl PeerSettings {
             local_address: self.local_address.or(defaults.local_address),
             hold_time_secs: self.hold_time_secs.or(defaults.hold_time_secs),
             connect_retry_secs: self.connect_retry_secs.or(defaults.connect_retry_secs),
-            idle_hold_max_secs: self.idle_hold_max_secs.or(defaults.idle_hold_max_secs),
             send_hold_secs: self.send_hold_secs.or(defaults.send_hold_secs),
             open_timeout_secs: self.open_timeout_secs.or(defaults.open_timeout_secs),
             restart_time_secs: self.restart_time_secs.or(defaults.restart_time_secs),
             long_lived_stale_secs: self.long_lived_stale_secs.or(defaults.long_lived_stale_secs),
             long_lived_stale_max_secs: self.long_lived_stale_max_secs.or(defaults.long_lived_stale_max_secs),
+            idle_hold_max_secs: self.idle_hold_max_secs.or(defaults.idle_hold_max_secs),
             max_routes: self.max_routes.or(defaults.max_routes),
+            max_routes_warning_percent: self.max_routes_warning_percent.or(defaults.max_routes_warning_percent),
+            max_memberships: self.max_memberships.or(defaults.max_memberships),
+            max_attribute_sets: self.max_attribute_sets.or(defaults.max_attribute_sets),
+            max_attribute_octets: self.max_attribute_octets.or(defaults.max_attribute_octets),
+            max_route_attribute_octets: self.max_route_attribute_octets.or(defaults.max_route_attribute_octets),
             evpn_errors: self.evpn_errors.or(defaults.evpn_errors),
             unknown_route_types: self.unknown_route_types.or(defaults.unknown_route_types),
         }
@@ -241,9 +257,6 @@ impl PeerSettings {
         });
         problems.require(!matches!(self.connect_retry_secs, Some(0) | Some(3601..)), || {
             format!("{place}: connect_retry_secs is out of range; give 1 to 3600")
-        });
-        problems.require(!matches!(self.idle_hold_max_secs, Some(0) | Some(3601..)), || {
-            format!("{place}: idle_hold_max_secs is out of range; give 1 to 3600")
         });
         problems
             .require(self.open_timeout_secs != Some(0), || format!("{place}: open_timeout_secs is 0; give 1 to 65535"));
@@ -265,7 +278,7 @@ impl PeerSettings {
             )
         });
         problems.require(self.send_hold_secs != Some(0), || format!("{place}: send_hold_secs is 0; give 1 or more"));
-        problems.require(self.max_routes != Some(0), || format!("{place}: max_routes is 0; give 1 or more"));
+        self.check_limits(place, problems);
         if let Some(password) = &self.password {
             problems.require((1..=80).contains(&password.len()), || {
                 format!("{place}: password has {} bytes; TCP-MD5 takes 1 to 80", password.len())
@@ -274,6 +287,28 @@ impl PeerSettings {
                 format!("{place}: password and password_file exclude each other; keep one")
             });
         }
+    }
+
+    fn check_limits(&self, place: &str, problems: &mut Problems) {
+        for (is_zero, key) in [
+            (self.max_routes == Some(0), "max_routes"),
+            (self.max_memberships == Some(0), "max_memberships"),
+            (self.max_attribute_sets == Some(0), "max_attribute_sets"),
+            (self.max_attribute_octets == Some(0), "max_attribute_octets"),
+        ] {
+            problems.require(!is_zero, || format!("{place}: {key} is 0; give 1 or more"));
+        }
+        let within =
+            |value: Option<u32>, range: std::ops::RangeInclusive<u32>| value.is_none_or(|v| range.contains(&v));
+        problems.require(within(self.max_routes_warning_percent.map(u32::from), 1..=100), || {
+            format!("{place}: max_routes_warning_percent is out of range; give 1 to 100")
+        });
+        problems.require(within(self.max_route_attribute_octets, 64..=65_535), || {
+            format!("{place}: max_route_attribute_octets is out of range; give 64 to 65535")
+        });
+        problems.require(within(self.idle_hold_max_secs, 1..=86_400), || {
+            format!("{place}: idle_hold_max_secs is out of range; give 1 to 86400")
+        });
     }
 
     /// The TCP-MD5 key, read from its file if it stands in one; trailing line ends are not part of it.

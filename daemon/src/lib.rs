@@ -8,6 +8,7 @@
 //! | [`http`] | `/metrics`, `/healthz`, `/readyz` |
 //! | [`options`] | flags that both daemons have; settings at start and on reload |
 //! | [`run`] | start-up and end of a process: logging, signals, exit codes |
+//! | [`routes`] | rows of the RIB, attribute by attribute |
 //! | [`service`] | all of these as one stream of requests to a main loop |
 //! | [`speaker`] | peers from settings; rows and metrics from a [`bgp_io::Speaker`] |
 
@@ -16,6 +17,7 @@ pub mod control;
 pub mod http;
 mod log_writer;
 pub mod options;
+pub mod routes;
 pub mod run;
 mod section;
 pub mod service;

@@ -213,6 +213,8 @@ mod tests {
         while texts.iter().filter(|text: &&String| text.contains("dropped")).count() == 0 {
             texts.push(receiver.recv().unwrap());
         }
+        // One line more: from here on there is room again.
+        texts.push(receiver.recv().unwrap());
         log(&writer, "after\n");
         while texts.last().is_none_or(|text| text != "after\n") {
             texts.push(receiver.recv().unwrap());

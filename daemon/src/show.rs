@@ -75,6 +75,38 @@ pub struct RouteRow {
     pub label: Option<u32>,
     /// Extended communities, as text.
     pub communities: Vec<String>,
+    /// What else the path says.
+    #[serde(flatten)]
+    pub path: PathRow,
+}
+
+/// The attributes of a path that the table for people leaves out. Absent ones are null or empty.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct PathRow {
+    /// ORIGIN: `igp`, `egp` or `incomplete`.
+    pub origin: String,
+    /// AS_PATH, nearest AS first.
+    pub as_path: String,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// COMMUNITIES, as `65000:1`.
+    pub standard_communities: Vec<String>,
+    /// ORIGINATOR_ID (RFC 4456).
+    pub originator_id: Option<String>,
+    /// CLUSTER_LIST (RFC 4456), nearest cluster first.
+    pub cluster_list: Vec<String>,
+    /// PMSI_TUNNEL (RFC 6514): type, label, endpoint.
+    pub pmsi_tunnel: Option<String>,
+    /// Ethernet segment of types 2 and 5, unless it is zero.
+    pub esi: Option<String>,
+    /// Second label of type 2.
+    pub label2: Option<u32>,
+    /// Gateway of type 5, if there is one.
+    pub gateway: Option<String>,
+    /// Type codes of attributes that are passed along without being understood.
+    pub unknown_attributes: Vec<u8>,
 }
 
 /// One LAN on a worker.

@@ -1,18 +1,18 @@
 //! Between settings, sessions and people: peers from [`PeerSettings`], rows and metrics from a [`Speaker`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use bgp_core::rib::{LOCAL_PEER, PeerClass, PeerLimits, RouteView};
+use bgp_core::rib::{PeerClass, PeerLimits};
 use bgp_core::session::{LongLivedConfig, PeerConfig, RestartConfig};
 use bgp_core::time::Duration;
-use bgp_core::types::{Asn, Label, RouterId};
-use bgp_core::wire::{self, Evpn, EvpnPayload};
+use bgp_core::types::{Asn, RouterId};
+use bgp_core::wire;
 use bgp_io::{Count, Neighbor, PeerSpec, Speaker};
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::config::{EvpnErrors, PeerSettings, Role};
-use crate::show::{PeerRow, RouteRow};
+use crate::show::PeerRow;
 
 /// What all sessions of a daemon have in common.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +52,9 @@ pub fn neighbor(
     session.hold_time_secs = settings.hold_time_secs.unwrap_or(session.hold_time_secs);
     session.passive = dynamic || settings.passive.unwrap_or(false);
     session.connect_retry = settings.connect_retry_secs.map_or(session.connect_retry, secs);
-    session.idle_hold_max = settings.idle_hold_max_secs.map_or(session.idle_hold_max, secs);
     session.open_timeout = settings.open_timeout_secs.map_or(session.open_timeout, secs);
+    session.idle_hold_max =
+        settings.idle_hold_max_secs.map_or(session.idle_hold_max, |secs| Duration::from_secs(secs.into()));
     session.send_hold = settings.send_hold_secs.map(|secs| Duration::from_secs(secs.into()));
     session.evpn_errors = match settings.evpn_errors.unwrap_or_default() {
         EvpnErrors::Contain => wire::EvpnErrors::Contain,
@@ -79,10 +80,7 @@ pub fn neighbor(
     };
     Neighbor {
         class,
-        limits: PeerLimits {
-            max_prefixes: settings.max_routes.map_or(PeerLimits::default().max_prefixes, |routes| routes as usize),
-            ..PeerLimits::default()
-        },
+        limits: limits(settings),
         dynamic,
         spec: PeerSpec {
             address,
@@ -102,6 +100,21 @@ fn long_lived(identity: Identity, class: PeerClass, settings: &PeerSettings) -> 
     let stale_time_secs = settings.long_lived_stale_secs.unwrap_or(default);
     let max_stale_time_secs = settings.long_lived_stale_max_secs.unwrap_or(LONG_LIVED_MAX_SECS);
     (stale_time_secs > 0).then_some(LongLivedConfig { stale_time_secs, max_stale_time_secs })
+}
+
+fn limits(settings: &PeerSettings) -> PeerLimits {
+    let defaults = PeerLimits::default();
+    let or = |setting: Option<u32>, default| setting.map_or(default, |value| value as usize);
+    PeerLimits {
+        max_prefixes: or(settings.max_routes, defaults.max_prefixes),
+        max_memberships: or(settings.max_memberships, defaults.max_memberships),
+        warning_percent: settings.max_routes_warning_percent.unwrap_or(defaults.warning_percent),
+        max_attribute_sets: or(settings.max_attribute_sets, defaults.max_attribute_sets),
+        max_attribute_octets: settings
+            .max_attribute_octets
+            .map_or(defaults.max_attribute_octets, |octets| usize::try_from(octets).unwrap_or(usize::MAX)),
+        max_route_attribute_octets: or(settings.max_route_attribute_octets, defaults.max_route_attribute_octets),
+    }
 }
 
 fn secs(secs: u16) -> Duration {
@@ -145,53 +158,6 @@ const fn class_name(class: PeerClass) -> &'static str {
         PeerClass::Client => "client",
         PeerClass::NonClient => "non-client",
         PeerClass::External => "external",
-    }
-}
-
-/// Rows for `megalos show routes`: EVPN paths, then memberships.
-pub fn route_rows(speaker: &Speaker) -> Vec<RouteRow> {
-    let addresses: BTreeMap<_, IpAddr> =
-        speaker.peers().map(|peer| (peer.id, peer.neighbor.spec.address.ip())).collect();
-    let from = |peer| {
-        if peer == LOCAL_PEER {
-            return "local".to_owned();
-        }
-        addresses.get(&peer).map_or_else(|| peer.to_string(), ToString::to_string)
-    };
-    let evpn = speaker.rib.routes().map(|view| {
-        let label = label_of(&view);
-        row(&view, view.key.to_string(), label, from(view.peer))
-    });
-    let memberships = speaker.rib.memberships().map(|view| row(&view, view.key.to_string(), None, from(view.peer)));
-    evpn.chain(memberships).collect()
-}
-
-fn row<N: wire::Nlri>(view: &RouteView<'_, N>, route: String, label: Option<u32>, from: String) -> RouteRow {
-    RouteRow {
-        family: N::FAMILY.to_string(),
-        route,
-        next_hop: view.attributes.next_hop.to_string(),
-        from,
-        best: view.best,
-        reason: view.reason.to_string(),
-        stale: view.stale,
-        long_lived_stale: view.long_lived_stale,
-        label,
-        communities: view.attributes.extended_communities.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn label_of(view: &RouteView<'_, Evpn>) -> Option<u32> {
-    let value = |label: Label| {
-        let [a, b, c] = label.0;
-        u32::from_be_bytes([0, a, b, c])
-    };
-    match view.payload {
-        EvpnPayload::EthernetAutoDiscovery { label }
-        | EvpnPayload::MacIp { label, .. }
-        | EvpnPayload::IpPrefix { label, .. } => Some(value(*label)),
-        EvpnPayload::InclusiveMulticast => view.attributes.pmsi_tunnel.as_ref().map(|pmsi| value(pmsi.label)),
-        EvpnPayload::EthernetSegment | EvpnPayload::Opaque => None,
     }
 }
 

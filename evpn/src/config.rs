@@ -117,10 +117,12 @@ pub struct Limits {
     pub remote_macs: usize,
     /// MACs learned from frames on local ports. Claims are not counted.
     pub learned_macs: usize,
+    /// MACs on one local port, claims among them, beyond which no more are learned there.
+    pub port_macs: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flood: 2_048, remote_macs: 65_536, learned_macs: 16_384 }
+        Self { flood: 2_048, remote_macs: 65_536, learned_macs: 16_384, port_macs: 4_096 }
     }
 }

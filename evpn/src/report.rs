@@ -39,6 +39,8 @@ pub enum Report {
     RemoteMacLimit { vni: Vni, mac: MacAddr },
     /// The learned MACs of a LAN are at their limit; the MAC is not announced until it is learned again.
     LearnedMacLimit { vni: Vni, mac: MacAddr, member: Member },
+    /// The MACs of a port are at their limit; the MAC is not announced until it is learned again.
+    PortMacLimit { vni: Vni, mac: MacAddr, member: Member },
 }
 
 impl Report {
@@ -57,6 +59,7 @@ impl Report {
             Self::FloodLimit { .. } => rules::FLOOD_LIMIT,
             Self::RemoteMacLimit { .. } => rules::REMOTE_MAC_LIMIT,
             Self::LearnedMacLimit { .. } => rules::LEARNED_MAC_LIMIT,
+            Self::PortMacLimit { .. } => rules::PORT_MAC_LIMIT,
         }
     }
 
@@ -69,6 +72,7 @@ impl Report {
             | Self::RemoteMacLimit { .. }
             | Self::StickyAnnounced { .. } => Action::NotInstalled,
             Self::LearnedMacLimit { .. }
+            | Self::PortMacLimit { .. }
             | Self::StickySeenLocally { .. }
             | Self::ClaimMoved { .. }
             | Self::ClaimContested { .. }
@@ -122,15 +126,21 @@ impl fmt::Display for Report {
             Self::RouteRefused { key, reason } => write!(f, "not imported: {reason} ({key})"),
             Self::RouteExcluded { vni, key, reason } => write!(f, "VNI {vni}: not installed: {reason} ({key})"),
             Self::FloodLimit { vni, vtep } => {
-                write!(f, "VNI {vni}: the flood list is full, {vtep} gets no flooded frames; raise the limit")
+                write!(f, "VNI {vni}: the flood list is full, {vtep} gets no flooded frames; raise max_flood_vteps")
             }
             Self::RemoteMacLimit { vni, mac } => {
-                write!(f, "VNI {vni}: too many remote MACs, {mac} is not installed; raise the limit")
+                write!(f, "VNI {vni}: too many remote MACs, {mac} is not installed; raise max_remote_macs")
             }
             Self::LearnedMacLimit { vni, mac, member } => write!(
                 f,
                 "VNI {vni}: too many MACs learned on local ports, {mac} on port {} is not announced; \
-                 look for a station that invents addresses, or raise the limit",
+                 look for a station that invents addresses, or raise max_learned_macs",
+                member.0
+            ),
+            Self::PortMacLimit { vni, mac, member } => write!(
+                f,
+                "VNI {vni}: too many MACs on local port {}, {mac} is not announced; \
+                 look for a station that invents addresses, or raise max_port_macs",
                 member.0
             ),
         }

@@ -24,6 +24,7 @@ bgp_core::rules! {
     REMOTE_MAC_LIMIT = "remote-mac-limit", "limit: max_remote_macs", "The remote MACs of a LAN are at their limit";
     LEARNED_MAC_LIMIT = "learned-mac-limit", "limit: max_learned_macs",
         "The MACs learned on the local ports of a LAN are at their limit";
+    PORT_MAC_LIMIT = "port-mac-limit", "limit: max_port_macs", "The MACs on a local port are at their limit";
     DUPLICATE_MAC = "duplicate-mac", "RFC 7432 section 15.1", "A MAC moved too often in too short a time";
     DUPLICATE_CLEARED = "duplicate-cleared", "RFC 7432 section 15.1", "A MAC that was frozen may move again";
     STICKY_SEEN_LOCALLY = "sticky-seen-locally", "RFC 7432 section 15.2",

@@ -71,7 +71,7 @@ impl fmt::Display for NotFlooded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Excluded(exclusion) => exclusion.fmt(f),
-            Self::Limit => f.write_str("the flood list is full; raise the limit"),
+            Self::Limit => f.write_str("the flood list is full; raise max_flood_vteps"),
         }
     }
 }

@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 
 use bgp_core::rib::{PeerClass, RibConfig, Role};
+use bgp_core::rule::Action;
 use bgp_core::session::StopReason;
-use bgp_io::{Event, Incoming, Io, Speaker};
+use bgp_io::{Event, Evidence, Incoming, Io, Speaker, Who, rules};
 use daemon::control::{Answer, Pending};
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
+use daemon::routes::route_rows;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
-use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows, route_rows};
+use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows};
 use prometheus::Registry;
 use tokio::sync::mpsc;
 
@@ -20,8 +22,6 @@ use crate::settings::{Options, Settings};
 const EVENT_QUEUE: usize = 1_024;
 /// Events taken at once, between two flushes.
 const EVENT_BATCH: usize = 256;
-/// Peers that may come by themselves from accepted prefixes.
-const MAX_DYNAMIC_PEERS: usize = 10_000;
 
 /// Runs until told to stop; the error is for people.
 pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
@@ -35,6 +35,8 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     let address = settings.listen.first().map_or(IpAddr::V4(settings.router_id.0.into()), |listen| listen.ip());
     let mut config = RibConfig::new(role, settings.asn, settings.router_id, address);
     config.hash_seed = daemon::run::hash_seed();
+    config.log_limit_octets = settings.limits.shared_log_octets;
+    config.dead_destinations_limit = settings.limits.withdrawn_routes;
     let mut reflector = Reflector { speaker: Speaker::new(config, io), options, settings, metrics, ready };
     reflector.configure_peers()?;
     tracing::info!(
@@ -148,10 +150,13 @@ impl Reflector {
     /// A stranger from an accepted prefix becomes a peer.
     fn judge(&mut self, incoming: Incoming) {
         let address = incoming.from;
-        let dynamic = self.speaker.peers().filter(|peer| peer.neighbor.dynamic).count();
         let Some(accept) = self.settings.accepts(address.ip()) else { return };
-        if dynamic >= MAX_DYNAMIC_PEERS && !self.speaker.forget_longest_idle() {
-            tracing::warn!(peer = %address.ip(), limit = MAX_DYNAMIC_PEERS, "refused: too many peers came by themselves");
+        let limit = self.settings.limits.dynamic_peers;
+        if self.speaker.dynamic_peers() >= limit && !self.speaker.make_room() {
+            let detail = format!("{limit} are there; raise max_dynamic_peers if they are all right");
+            let evidence = || Evidence { detail, ..Evidence::default() };
+            let who = Who::Stranger(address);
+            self.speaker.ledger().note(who, rules::TOO_MANY_PEERS, Action::Close, 1, evidence);
             return;
         }
         let neighbor = neighbor(self.identity(), address, &accept.settings, accept.key.clone(), true);

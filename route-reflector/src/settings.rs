@@ -53,6 +53,9 @@ struct File {
     cluster_id: Option<Ipv4Addr>,
     http: Option<SocketAddr>,
     control: Option<PathBuf>,
+    max_dynamic_peers: Option<u32>,
+    max_shared_log_octets: Option<u64>,
+    max_withdrawn_routes: Option<u32>,
     defaults: PeerSettings,
     peer: Vec<PeerEntry>,
     accept: Vec<AcceptEntry>,
@@ -67,6 +70,56 @@ pub struct Accept {
     pub settings: PeerSettings,
     /// TCP-MD5 key.
     pub key: Option<String>,
+}
+
+/// What all peers together may cost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Peers that may come by themselves from accepted prefixes.
+    pub dynamic_peers: usize,
+    /// Encoded octets that an update group keeps for members that have not read them yet; who is further behind is served
+    /// from the table.
+    pub shared_log_octets: usize,
+    /// Withdrawn routes that are remembered for members that have not heard of it yet; beyond it the slowest go.
+    pub withdrawn_routes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { dynamic_peers: 10_000, shared_log_octets: 16 << 20, withdrawn_routes: 1 << 20 }
+    }
+}
+
+impl Limits {
+    fn of(file: &File, problems: &mut Problems) -> Self {
+        let defaults = Self::default();
+        let mut at_least = |value: Option<u64>, default: usize, least: u64, key: &str| {
+            problems.require(value.is_none_or(|value| value >= least), || {
+                format!("{key} is too small; give {least} or more")
+            });
+            value.map_or(default, |value| usize::try_from(value).unwrap_or(usize::MAX))
+        };
+        Self {
+            dynamic_peers: at_least(
+                file.max_dynamic_peers.map(u64::from),
+                defaults.dynamic_peers,
+                1,
+                "max_dynamic_peers",
+            ),
+            shared_log_octets: at_least(
+                file.max_shared_log_octets,
+                defaults.shared_log_octets,
+                65_536,
+                "max_shared_log_octets",
+            ),
+            withdrawn_routes: at_least(
+                file.max_withdrawn_routes.map(u64::from),
+                defaults.withdrawn_routes,
+                1_024,
+                "max_withdrawn_routes",
+            ),
+        }
+    }
 }
 
 /// What the reflector runs with.
@@ -84,6 +137,8 @@ pub struct Settings {
     pub peers: BTreeMap<IpAddr, Peer>,
     /// Accepted prefixes.
     pub accept: Vec<Accept>,
+    /// Limits.
+    pub limits: Limits,
     /// HTTP address.
     pub http: Option<SocketAddr>,
     /// Control socket.
@@ -114,6 +169,7 @@ impl daemon::options::Settings for Settings {
             (self.asn != newer.asn, "asn"),
             (self.router_id != newer.router_id, "router_id"),
             (self.cluster_id != newer.cluster_id, "cluster_id"),
+            (self.limits != newer.limits, "max_*"),
             (self.http != newer.http, "http"),
             (self.control != newer.control, "control"),
         ] {
@@ -128,6 +184,7 @@ impl daemon::options::Settings for Settings {
 impl Settings {
     fn merge(options: &Options, file: File) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
+        let limits = Limits::of(&file, &mut problems);
         let listen = if options.listen.is_empty() { file.listen } else { options.listen.clone() };
         let asn = options.common.asn.or(file.asn).unwrap_or(65_000);
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
@@ -152,6 +209,7 @@ impl Settings {
             cluster_id: options.cluster_id.or(file.cluster_id).unwrap_or(router_id).into(),
             peers,
             accept,
+            limits,
             http: options.common.http.or(file.http),
             control: options.common.control.clone().or(file.control),
         };

@@ -8,6 +8,7 @@ use bgp_core::types::{Asn, RouterId};
 use clap::Parser;
 use daemon::config::{ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file};
 use daemon::options::CommonOptions;
+use evpn::config::Limits;
 use serde::Deserialize;
 
 /// UDP port of VXLAN (RFC 7348).
@@ -70,6 +71,10 @@ struct File {
     duplicate_moves: Option<u32>,
     duplicate_window_secs: Option<u32>,
     duplicate_freeze_secs: Option<u32>,
+    max_flood_vteps: Option<u32>,
+    max_remote_macs: Option<u32>,
+    max_learned_macs: Option<u32>,
+    max_port_macs: Option<u32>,
     defaults: PeerSettings,
     peer: Vec<PeerEntry>,
 }
@@ -128,6 +133,8 @@ pub struct Settings {
     pub route_target_form: RouteTargetForm,
     /// Duplicate detection.
     pub duplicates: DuplicateDetection,
+    /// What one LAN may cost.
+    pub limits: Limits,
     /// CNI socket.
     pub cni: Option<PathBuf>,
     /// HTTP address.
@@ -164,6 +171,7 @@ impl daemon::options::Settings for Settings {
             (self.foreign_asns != newer.foreign_asns, "foreign_asns"),
             (self.route_target_form != newer.route_target_form, "route_target_form"),
             (self.duplicates != newer.duplicates, "duplicate_*"),
+            (self.limits != newer.limits, "max_*"),
             (self.cni != newer.cni, "cni"),
             (self.http != newer.http, "http"),
             (self.control != newer.control, "control"),
@@ -173,6 +181,21 @@ impl daemon::options::Settings for Settings {
             }
         }
         names
+    }
+}
+
+/// The limits of a LAN, at least one each.
+fn limits(file: &File, problems: &mut Problems) -> Limits {
+    let defaults = Limits::default();
+    let mut or = |value: Option<u32>, default: usize, key: &str| {
+        problems.require(value != Some(0), || format!("{key} is 0; give 1 or more"));
+        value.map_or(default, |value| value as usize)
+    };
+    Limits {
+        flood: or(file.max_flood_vteps, defaults.flood, "max_flood_vteps"),
+        remote_macs: or(file.max_remote_macs, defaults.remote_macs, "max_remote_macs"),
+        learned_macs: or(file.max_learned_macs, defaults.learned_macs, "max_learned_macs"),
+        port_macs: or(file.max_port_macs, defaults.port_macs, "max_port_macs"),
     }
 }
 
@@ -188,6 +211,7 @@ impl Settings {
                 format!("vtep {vtep} cannot carry VXLAN; give the unicast address that other nodes reach")
             }),
         }
+        let limits = limits(&file, &mut problems);
         file.defaults.check("[defaults]", &mut problems);
         let peers = merge_peers(&options.reflector, file.peer, &file.defaults, &mut problems);
         if peers.is_empty() {
@@ -227,6 +251,7 @@ impl Settings {
             foreign_asns: file.foreign_asns.into_iter().map(Asn).collect(),
             route_target_form: file.route_target_form,
             duplicates,
+            limits,
             cni: options.cni.clone().or(file.cni),
             http: options.common.http.or(file.http),
             control: options.common.control.clone().or(file.control),

@@ -23,9 +23,10 @@ use bytes::BytesMut;
 use daemon::control::{Answer, Pending};
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
+use daemon::routes::route_rows;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
-use daemon::speaker::{Identity, neighbor, peer_rows, route_rows};
+use daemon::speaker::{Identity, neighbor, peer_rows};
 use dataplane::actor::{Events, Handle};
 use dataplane::{AttachError, Attached, Change, ChangeError};
 use evpn::config::{DuplicateAction, DuplicateDetection};
@@ -154,6 +155,7 @@ fn engine_config(settings: &Settings) -> evpn::Config {
         RouteTargetForm::Plain => evpn::config::RouteTargetForm::Plain,
         RouteTargetForm::Rfc8365 => evpn::config::RouteTargetForm::Rfc8365,
     };
+    config.limits = settings.limits;
     let seconds = |secs: u32| bgp_core::time::Duration::from_secs(secs.into());
     config.duplicates = DuplicateDetection {
         moves: settings.duplicates.moves,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
+use super::config::{LimitExceeded, PeerLimits};
 use super::decision::Rank;
 use super::peer::PeerClass;
 use super::target_sets::{RtSetId, TargetSets};
@@ -63,8 +64,18 @@ pub struct AttributeSet {
     /// It carries LLGR_STALE, received or added here (RFC 9494 section 4.3).
     pub long_lived_stale: bool,
     hash: u64,
-    octets: usize,
+    /// What its source is charged for it.
+    charge: Usage,
     references: u32,
+}
+
+/// What the sets of one peer take.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    /// How many there are.
+    pub sets: usize,
+    /// Octets of memory, about.
+    pub octets: usize,
 }
 
 /// All sets in use, and their target sets.
@@ -73,7 +84,7 @@ pub struct AttributeStore {
     sets: Vec<Option<AttributeSet>>,
     free: Vec<AttributeId>,
     ids: HashTable<AttributeId>,
-    octets: HashMap<PeerId, usize, FixedState>,
+    usage: HashMap<PeerId, Usage, FixedState>,
     hasher: FixedState,
     /// The route target sets.
     pub targets: TargetSets,
@@ -89,7 +100,7 @@ impl AttributeStore {
             sets: Vec::new(),
             free: Vec::new(),
             ids: HashTable::new(),
-            octets: HashMap::with_hasher(hasher.clone()),
+            usage: HashMap::with_hasher(hasher.clone()),
             hasher,
             targets: TargetSets::new(seed),
             epoch: 1,
@@ -98,7 +109,7 @@ impl AttributeStore {
 
     /// The id of a set, with one more reference to it.
     pub fn acquire(&mut self, source: &Source, attributes: PathAttributes) -> AttributeId {
-        self.intern(source, attributes, footprint)
+        self.intern(source, attributes, |attributes| Usage { sets: 1, octets: footprint(attributes) })
     }
 
     /// The same set with LLGR_STALE (RFC 9494 section 4.2), with one more reference to it; none if it refuses that by NO_LLGR.
@@ -114,14 +125,14 @@ impl AttributeStore {
         }
         let (source, mut attributes) = (set.source, PathAttributes::clone(&set.attributes));
         attributes.communities.push(community::LLGR_STALE);
-        Some(self.intern(&source, attributes, |_| 0))
+        Some(self.intern(&source, attributes, |_| Usage::default()))
     }
 
     fn intern(
         &mut self,
         source: &Source,
         attributes: PathAttributes,
-        octets: impl FnOnce(&PathAttributes) -> usize,
+        charge: impl FnOnce(&PathAttributes) -> Usage,
     ) -> AttributeId {
         let hash = self.hasher.hash_one((source.peer, &attributes));
         let equal =
@@ -130,12 +141,14 @@ impl AttributeStore {
             self.retain(id);
             return id;
         }
-        let octets = octets(&attributes);
-        self.insert(hash, source, attributes, octets)
+        let charge = charge(&attributes);
+        self.insert(hash, source, attributes, charge)
     }
 
-    fn insert(&mut self, hash: u64, source: &Source, attributes: PathAttributes, octets: usize) -> AttributeId {
-        *self.octets.entry(source.peer).or_default() += octets;
+    fn insert(&mut self, hash: u64, source: &Source, attributes: PathAttributes, charge: Usage) -> AttributeId {
+        let usage = self.usage.entry(source.peer).or_default();
+        usage.sets += charge.sets;
+        usage.octets += charge.octets;
         let set = AttributeSet {
             source: *source,
             targets: self.targets.acquire(attributes.route_targets()),
@@ -144,7 +157,7 @@ impl AttributeStore {
             long_lived_stale: attributes.is_long_lived_stale(),
             attributes: Arc::new(attributes),
             hash,
-            octets,
+            charge,
             references: 1,
         };
         let id = self.free.pop().unwrap_or(AttributeId::from_index(self.sets.len()));
@@ -176,10 +189,11 @@ impl AttributeStore {
         if let Ok(entry) = self.ids.find_entry(set.hash, |other| *other == id) {
             entry.remove();
         }
-        if let Some(octets) = self.octets.get_mut(&set.source.peer) {
-            *octets = octets.saturating_sub(set.octets);
-            if *octets == 0 {
-                self.octets.remove(&set.source.peer);
+        if let Some(usage) = self.usage.get_mut(&set.source.peer) {
+            usage.octets = usage.octets.saturating_sub(set.charge.octets);
+            usage.sets = usage.sets.saturating_sub(set.charge.sets);
+            if *usage == Usage::default() {
+                self.usage.remove(&set.source.peer);
             }
         }
         self.targets.release(set.targets, self.epoch);
@@ -191,9 +205,21 @@ impl AttributeStore {
         self.sets.get(id.index()).and_then(Option::as_ref)
     }
 
-    /// Octets that the sets of a peer take, about.
-    pub fn octets_of(&self, peer: PeerId) -> usize {
-        self.octets.get(&peer).copied().unwrap_or_default()
+    /// What the sets of a peer take.
+    pub fn usage_of(&self, peer: PeerId) -> Usage {
+        self.usage.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// Whether a peer's sets are more than they may be.
+    pub fn exceeded(&self, peer: PeerId, limits: &PeerLimits) -> Option<LimitExceeded> {
+        let Usage { sets, octets } = self.usage_of(peer);
+        if sets > limits.max_attribute_sets {
+            Some(LimitExceeded::AttributeSets { limit: limits.max_attribute_sets })
+        } else if octets > limits.max_attribute_octets {
+            Some(LimitExceeded::AttributeOctets { limit: limits.max_attribute_octets })
+        } else {
+            None
+        }
     }
 
     /// Number of sets in use.
@@ -208,16 +234,18 @@ fn hash_of(sets: &[Option<AttributeSet>], id: AttributeId) -> u64 {
 
 /// Octets a set occupies, with what its lists hold on the heap.
 fn footprint(attributes: &PathAttributes) -> usize {
-    let unknown: usize = attributes.unknown.iter().map(|attribute| 48 + attribute.value.len()).sum();
-    size_of::<AttributeSet>()
-        + size_of::<PathAttributes>()
-        + 4 * attributes.as_path.len()
+    size_of::<AttributeSet>() + size_of::<PathAttributes>() + value_octets(attributes) + 48 * attributes.unknown.len()
+}
+
+/// Octets of the lists and unknown values among the attributes: what makes one set larger than another.
+pub fn value_octets(attributes: &PathAttributes) -> usize {
+    4 * attributes.as_path.len()
         + 4 * attributes.communities.len()
         + 8 * attributes.extended_communities.len()
         + 20 * attributes.ipv6_extended_communities.len()
         + 12 * attributes.large_communities.len()
         + 4 * attributes.cluster_list.len()
-        + unknown
+        + attributes.unknown.iter().map(|attribute| attribute.value.len()).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -237,12 +265,12 @@ mod tests {
         assert_eq!(store.acquire(&source(1), attributes.clone()), first);
         let other = store.acquire(&source(2), attributes);
         assert_ne!(other, first);
-        assert!(store.octets_of(PeerId(1)) > 0);
+        assert!(store.usage_of(PeerId(1)).octets > 0 && store.usage_of(PeerId(1)).sets == 1);
         store.release(first);
         assert_eq!(store.len(), 2);
         store.release(first);
         store.release(other);
-        assert_eq!((store.len(), store.octets_of(PeerId(1))), (0, 0));
+        assert_eq!((store.len(), store.usage_of(PeerId(1))), (0, Usage::default()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::rules;
 use crate::rule::Rule;
+use crate::session::StopReason;
 use crate::time::Duration;
 use crate::types::{AddressFamily, Asn, PeerId, RouterId};
 
@@ -78,20 +79,55 @@ pub enum Role {
 /// What one peer may cost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PeerLimits {
-    /// Routes per family.
+    /// EVPN routes.
     pub max_prefixes: usize,
+    /// Route target memberships (RFC 4684).
+    pub max_memberships: usize,
+    /// The part of either that is worth a warning, in percent; 100 and more: none.
+    pub warning_percent: u8,
+    /// Distinct attribute sets, over all families.
+    pub max_attribute_sets: usize,
     /// Octets of distinct attribute sets, over all families.
     pub max_attribute_octets: usize,
+    /// Octets of the values of all path attributes of one route; routes with more are treated as withdrawn.
+    pub max_route_attribute_octets: usize,
 }
 
 impl PeerLimits {
     /// No limits: for own routes.
-    pub const UNLIMITED: Self = Self { max_prefixes: usize::MAX, max_attribute_octets: usize::MAX };
+    pub const UNLIMITED: Self = Self {
+        max_prefixes: usize::MAX,
+        max_memberships: usize::MAX,
+        warning_percent: 100,
+        max_attribute_sets: usize::MAX,
+        max_attribute_octets: usize::MAX,
+        max_route_attribute_octets: usize::MAX,
+    };
+
+    /// The most routes of a family.
+    pub fn max_routes(&self, family: AddressFamily) -> usize {
+        if family == AddressFamily::RT_CONSTRAIN { self.max_memberships } else { self.max_prefixes }
+    }
+
+    /// How many routes of a family are worth a warning, if any number is.
+    pub fn warning_at(&self, family: AddressFamily) -> Option<usize> {
+        let percent = usize::from(self.warning_percent);
+        let limit = self.max_routes(family);
+        (percent < 100).then(|| limit.saturating_mul(percent).div_euclid(100).max(1))
+    }
 }
 
 impl Default for PeerLimits {
+    /// Room for a reflector of a large fabric. What a message can hold is no limit on a route.
     fn default() -> Self {
-        Self { max_prefixes: 1_000_000, max_attribute_octets: 256 << 20 }
+        Self {
+            max_prefixes: 1_000_000,
+            max_memberships: 100_000,
+            warning_percent: 75,
+            max_attribute_sets: 1_000_000,
+            max_attribute_octets: 256 << 20,
+            max_route_attribute_octets: 65_535,
+        }
     }
 }
 
@@ -99,7 +135,7 @@ impl Default for PeerLimits {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LimitExceeded {
     /// Cease 6/1 (RFC 4486).
-    #[error("the peer announced more than {limit} {family} routes; raise max-prefixes of this peer if it may")]
+    #[error("the peer announced more than {limit} {family} routes; raise {} of this peer if it may", key_of(*family))]
     Prefixes {
         /// The family.
         family: AddressFamily,
@@ -108,7 +144,15 @@ pub enum LimitExceeded {
     },
     /// Cease 6/8 (RFC 4486).
     #[error(
-        "the peer's path attributes take more than {limit} octets; raise max-attribute-octets of this peer if they may"
+        "the peer's routes have more than {limit} distinct attribute sets; raise max_attribute_sets of this peer if they may"
+    )]
+    AttributeSets {
+        /// The limit that was met.
+        limit: usize,
+    },
+    /// Cease 6/8 (RFC 4486).
+    #[error(
+        "the peer's path attributes take more than {limit} octets; raise max_attribute_octets of this peer if they may"
     )]
     AttributeOctets {
         /// The limit that was met.
@@ -116,12 +160,38 @@ pub enum LimitExceeded {
     },
 }
 
+/// The setting that limits the routes of a family.
+fn key_of(family: AddressFamily) -> &'static str {
+    if family == AddressFamily::RT_CONSTRAIN { "max_memberships" } else { "max_routes" }
+}
+
 impl LimitExceeded {
     /// The rule for counters and logs.
-    pub const fn rule(self) -> Rule {
+    pub fn rule(self) -> Rule {
         match self {
+            Self::Prefixes { family: AddressFamily::RT_CONSTRAIN, .. } => rules::MAX_MEMBERSHIPS,
             Self::Prefixes { .. } => rules::MAX_ROUTES,
+            Self::AttributeSets { .. } => rules::MAX_ATTRIBUTE_SETS,
             Self::AttributeOctets { .. } => rules::MAX_ATTRIBUTE_OCTETS,
         }
     }
+
+    /// What the session is ended with.
+    pub const fn stop_reason(self) -> StopReason {
+        match self {
+            Self::Prefixes { .. } => StopReason::MaxPrefixes,
+            Self::AttributeSets { .. } | Self::AttributeOctets { .. } => StopReason::OutOfResources,
+        }
+    }
+}
+
+/// A peer comes near its limit of routes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NearLimit {
+    /// The family.
+    pub family: AddressFamily,
+    /// Routes held now.
+    pub held: usize,
+    /// The most that it may have.
+    pub limit: usize,
 }

@@ -19,8 +19,8 @@
 //!
 //! Nothing of this depends on the receiver beyond its group's key, so one encoding serves a group.
 
-use super::attribute_store::AttributeSet;
-use super::config::RibConfig;
+use super::attribute_store::{AttributeSet, value_octets};
+use super::config::{PeerLimits, RibConfig};
 use super::decision::DEFAULT_LOCAL_PREF;
 use super::peer::PeerClass;
 use super::rules;
@@ -116,6 +116,7 @@ impl ExportPolicy {
 /// The rule that keeps it from doing so.
 pub fn admit(
     config: &RibConfig,
+    limits: &PeerLimits,
     attributes: &PathAttributes,
     next_hop_is_usable: fn(std::net::IpAddr) -> bool,
 ) -> Result<(), Rule> {
@@ -128,5 +129,8 @@ pub fn admit(
     if config.cluster_id().is_some_and(|cluster| attributes.cluster_list.contains(&cluster)) {
         return Err(rules::CLUSTER_LOOP);
     }
-    if next_hop_is_usable(attributes.next_hop) { Ok(()) } else { Err(rules::NEXT_HOP_INVALID) }
+    if !next_hop_is_usable(attributes.next_hop) {
+        return Err(rules::NEXT_HOP_INVALID);
+    }
+    if value_octets(attributes) > limits.max_route_attribute_octets { Err(rules::ROUTE_ATTRIBUTES) } else { Ok(()) }
 }

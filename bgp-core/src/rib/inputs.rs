@@ -177,13 +177,14 @@ impl Rib {
     }
 
     /// Why the routes that an UPDATE announces will be refused for what their attributes say, if they will.
-    pub fn objection(&self, update: &Update) -> Option<Rule> {
+    pub fn objection(&self, peer: PeerId, update: &Update) -> Option<Rule> {
+        let info = &self.peers.get(&peer)?.info;
         let Reach { attributes, routes } = update.reach.as_ref()?;
         let usable = match routes {
             Routes::Evpn(_) => Evpn::accepts_next_hop,
             Routes::RtConstrain(_) => RtConstrain::accepts_next_hop,
         };
-        admit(&self.config, attributes, usable).err()
+        admit(&self.config, &info.limits, attributes, usable).err()
     }
 
     /// Applies an UPDATE of an established peer, end-of-RIB markers included. Every input carries the time; nothing in this

@@ -54,7 +54,7 @@ pub mod tests;
 mod update_group;
 mod view;
 
-pub use config::{LOCAL_PEER, LimitExceeded, PeerLimits, RibConfig, Role};
+pub use config::{LOCAL_PEER, LimitExceeded, NearLimit, PeerLimits, RibConfig, Role};
 pub use decision::Reason;
 pub use peer::{PeerClass, PeerFamily, PeerInfo};
 pub use view::{BestRoute, FamilyCounters, PeerView, RibStats, RouteChange, RouteView, UpdateOutcome};

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::attribute_store::{AttributeStore, Source};
 use super::bits::BitSet;
-use super::config::{LimitExceeded, PeerLimits, RibConfig};
+use super::config::{LimitExceeded, NearLimit, PeerLimits, RibConfig};
 use super::export::{ExportPolicy, admit};
 use super::family::Family;
 use super::member::Member;
@@ -108,7 +108,7 @@ impl<F: Family> Plane<F> {
         mut changed: impl FnMut(&F::Key, bool),
     ) {
         let peer = input.source.peer;
-        if let Err(rule) = admit(input.config, &attributes, F::accepts_next_hop) {
+        if let Err(rule) = admit(input.config, input.limits, &attributes, F::accepts_next_hop) {
             outcome.refused += routes.len();
             outcome.rule = Some(rule);
             for route in routes {
@@ -120,10 +120,8 @@ impl<F: Family> Plane<F> {
             return;
         }
         let attributes = self.store.acquire(input.source, attributes);
-        if self.store.octets_of(peer) > input.limits.max_attribute_octets {
-            let limit = input.limits.max_attribute_octets;
-            outcome.exceeded = Some(LimitExceeded::AttributeOctets { limit });
-        }
+        outcome.exceeded = self.store.exceeded(peer, input.limits);
+        let (limit, warning) = (input.limits.max_routes(F::FAMILY), input.limits.warning_at(F::FAMILY));
         for route in routes {
             if outcome.exceeded.is_some() {
                 break;
@@ -134,8 +132,11 @@ impl<F: Family> Plane<F> {
             if added && let Some(key) = key {
                 changed(&key, true);
             }
-            if added && self.table.count(peer) > input.limits.max_prefixes {
-                let limit = input.limits.max_prefixes;
+            let held = self.table.count(peer);
+            if added && Some(held) == warning {
+                outcome.near = Some(NearLimit { family: F::FAMILY, held, limit });
+            }
+            if added && held > limit {
                 outcome.exceeded = Some(LimitExceeded::Prefixes { family: F::FAMILY, limit });
             }
         }

@@ -10,6 +10,14 @@ crate::rules! {
     ROUTES_UNEXPECTED = "routes-unexpected", "RFC 7606 section 2",
         "Routes came for an address family that is disabled or not negotiated";
     MAX_ROUTES = "max-routes", "RFC 4486 section 4, limit: max_routes", "The peer announced more routes than it may";
+    MAX_ROUTES_NEAR = "max-routes-near", "RFC 4486 section 4, limit: max_routes_warning_percent",
+        "The peer comes near the most routes or memberships that it may announce";
+    MAX_MEMBERSHIPS = "max-memberships", "RFC 4486 section 4, limit: max_memberships",
+        "The peer announced more route target memberships than it may";
+    MAX_ATTRIBUTE_SETS = "max-attribute-sets", "RFC 4486 section 4, limit: max_attribute_sets",
+        "The routes of the peer have more distinct attribute sets than they may";
+    ROUTE_ATTRIBUTES = "route-attributes", "limit: max_route_attribute_octets",
+        "The path attributes of a route are larger than they may be";
     MAX_ATTRIBUTE_OCTETS = "max-attribute-octets", "RFC 4486 section 4, limit: max_attribute_octets",
         "The distinct attribute sets of the peer take more memory than they may";
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::config::LimitExceeded;
+use super::config::{LimitExceeded, NearLimit};
 use super::decision::Reason;
 use super::peer::PeerInfo;
 use crate::rule::Rule;
@@ -25,6 +25,8 @@ pub struct UpdateOutcome {
     pub unknown_withdrawals: usize,
     /// Routes of a family that was not negotiated, or from a peer that is not up: ignored.
     pub ignored: usize,
+    /// The peer has just come near its limit.
+    pub near: Option<NearLimit>,
     /// The session must end with a Cease; the rest of the UPDATE was not applied.
     pub exceeded: Option<LimitExceeded>,
 }

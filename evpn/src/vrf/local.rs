@@ -84,13 +84,14 @@ impl MacVrf {
             self.restore_row(mac, sighting, cx);
             return;
         }
-        if before.is_none() {
-            if self.census.learned >= cx.config.limits.learned_macs {
-                cx.out.report(Report::LearnedMacLimit { vni: self.vni, mac, member });
-                return;
+        if let Some(report) = self.too_many(mac, member, before.is_none(), cx) {
+            cx.out.report(report);
+            if let Some(before) = before.filter(|before| before.member != member) {
+                self.forgotten(mac, before.member, cx);
             }
-            self.census.learned += 1;
+            return self.restore_row(mac, sighting, cx);
         }
+        self.census.learned += usize::from(before.is_none());
         // A row that is reported again without having left the port is no news: it does not move the MAC.
         let is_news = sighting == Sighting::TakenOver || before.is_none_or(|before| before.member != member);
         let takes_back = is_news && self.frame_moves(mac, learned, cx);
@@ -113,6 +114,17 @@ impl MacVrf {
         self.settle(mac, Cause::Frame, cx);
         self.refresh_tunnel(cx);
         self.restore_row(mac, sighting, cx);
+    }
+
+    /// Why a MAC is not learned on a port, if it is not.
+    fn too_many(&self, mac: MacAddr, member: Member, is_new: bool, cx: &Context<'_>) -> Option<Report> {
+        let (vni, limits) = (self.vni, &cx.config.limits);
+        let port = self.ports.get(&member)?;
+        if !port.contains(&mac) && port.len() >= limits.port_macs {
+            return Some(Report::PortMacLimit { vni, mac, member });
+        }
+        let is_full = is_new && self.census.learned >= limits.learned_macs;
+        is_full.then_some(Report::LearnedMacLimit { vni, mac, member })
     }
 
     /// The bridge has a local row for a MAC. Where that is not so by the routes, or where the row on the VXLAN device was

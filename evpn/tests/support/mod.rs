@@ -194,6 +194,7 @@ impl Rig {
                 ("limit", "flood") => config.limits.flood = next(words),
                 ("limit", "remote") => config.limits.remote_macs = next(words),
                 ("limit", "learned") => config.limits.learned_macs = next(words),
+                ("limit", "port") => config.limits.port_macs = next(words),
                 other => panic!("unexpected {other:?}"),
             }
         }

@@ -1,7 +1,8 @@
 //! BIRD 3: `bird`, asked with `birdc`.
 
 use super::place::Place;
-use super::{Daemon, Dialect, Life, Program, words};
+use super::table::{Attribute, Route};
+use super::{Daemon, Dialect, Life, Program, community, words};
 use crate::host::Host;
 
 const CONFIG: &str = "bird.conf";
@@ -41,6 +42,97 @@ impl Dialect for Bird {
             |line: &&str| line.split_whitespace().nth(1) == Some("BGP") && line.contains(" Established");
         table.lines().filter(is_established).count()
     }
+
+    fn routes(&self, daemon: &Daemon) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        for line in daemon.birdc("show route table fabric all").lines() {
+            if let Some(route) = line.strip_prefix("evpn ").and_then(route) {
+                routes.push(route);
+            } else if let (Some(route), Some((name, value))) = (routes.last_mut(), line.trim().split_once(": ")) {
+                add(route, name, value);
+            }
+        }
+        routes
+    }
+
+    fn hidden(&self) -> &'static [Attribute] {
+        &[Attribute::Unknown]
+    }
+}
+
+/// The head line of a route, of which a type that BIRD does not know ends in all its octets.
+fn route(head: &str) -> Option<Route> {
+    let words: Vec<&str> = head.split_whitespace().collect();
+    match *words.as_slice() {
+        ["imet", rd, tag, ip, ..] => Some(Route::new(format!("[3][{rd}][{tag}][{ip}]"))),
+        ["mac", rd, tag, mac, "*", ..] => Some(Route::new(format!("[2][{rd}][{tag}][{mac}]"))),
+        ["mac", rd, tag, mac, ip, ..] => Some(Route::new(format!("[2][{rd}][{tag}][{mac}][{ip}]"))),
+        ["ead", rd, tag, esi, ..] => Some(Route::new(format!("[1][{rd}][{esi}][{tag}]"))),
+        ["es", rd, esi, ip, ..] => Some(Route::new(format!("[4][{rd}][{esi}][{ip}]"))),
+        ["type", "5", rd, octets, ..] => prefix_route(rd, octets),
+        _ => None,
+    }
+}
+
+/// A type 5 with an IPv4 prefix (RFC 9136 section 3.1) from its octets in hex.
+fn prefix_route(rd: &str, octets: &str) -> Option<Route> {
+    let octets: Vec<u8> = octets.split(':').filter_map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
+    let body: [u8; 34] = octets.try_into().ok()?;
+    let [_, _, _, _, _, _, _, _, _esi @ .., t1, t2, t3, t4, length, a, b, c, d, g1, g2, g3, g4, l1, l2, l3] = body;
+    let tag = u32::from_be_bytes([t1, t2, t3, t4]);
+    let mut route = Route::new(format!("[5][{rd}][{tag}][{a}.{b}.{c}.{d}/{length}]"));
+    route.set(Attribute::Label, u32::from_be_bytes([0, l1, l2, l3]).to_string());
+    if [g1, g2, g3, g4] != [0; 4] {
+        route.set(Attribute::Gateway, format!("{g1}.{g2}.{g3}.{g4}"));
+    }
+    Some(route)
+}
+
+fn add(route: &mut Route, name: &str, value: &str) {
+    match name {
+        "from" => route.from = value.to_owned(),
+        "evpn_esi" => route.set(Attribute::Esi, value),
+        "bgp_origin" => route.set(Attribute::Origin, value.to_lowercase()),
+        "bgp_path" => route.set(Attribute::AsPath, value),
+        "bgp_next_hop" => route.set(Attribute::NextHop, value),
+        "bgp_med" => route.set(Attribute::Med, value),
+        "bgp_local_pref" => route.set(Attribute::LocalPref, value),
+        "bgp_originator_id" => route.set(Attribute::OriginatorId, value),
+        "bgp_cluster_list" => route.set(Attribute::ClusterList, value),
+        "bgp_community" => route.set_all(Attribute::Communities, groups(value).map(|group| group.replace(',', ":"))),
+        "bgp_ext_community" => route.set_all(Attribute::ExtendedCommunities, groups(value).map(extended)),
+        "bgp_mpls_label_stack" => {
+            let (label, label2) = value.split_once('/').unwrap_or((value, ""));
+            route.set(Attribute::Label, label);
+            route.set(Attribute::Label2, label2);
+        }
+        "bgp_pmsi_tunnel" => {
+            if let ["ingress-replication", endpoint, "mpls", label] = *value.split(' ').collect::<Vec<_>>().as_slice() {
+                route.set(Attribute::Label, label);
+                route.set(Attribute::PmsiTunnel, format!("ingress-replication {label} {endpoint}"));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What stands between parentheses.
+fn groups(value: &str) -> impl Iterator<Item = &str> {
+    value.split('(').skip(1).filter_map(|group| Some(group.split_once(')')?.0))
+}
+
+fn extended(group: &str) -> String {
+    let words: Vec<&str> = group.split(", ").collect();
+    let hex = |word: &str| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok();
+    let known = match *words.as_slice() {
+        ["rt", asn, number] => Some(format!("rt:{asn}:{number}")),
+        ["ro", asn, number] => community::of_as(3, &format!("{asn}:{number}")),
+        ["generic", high, low] => hex(high)
+            .zip(hex(low))
+            .map(|(high, low)| community::text(((u64::from(high) << 32) | u64::from(low)).to_be_bytes())),
+        _ => None,
+    };
+    known.unwrap_or_else(|| group.to_owned())
 }
 
 impl Daemon {

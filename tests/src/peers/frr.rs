@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use super::place::Place;
-use super::{Daemon, Dialect, Life, Program, Software, json, words};
+use super::table::{Attribute, Route};
+use super::{Daemon, Dialect, Life, Program, Software, community, json, text_of, words};
 use crate::host::Host;
 use crate::programs;
 
@@ -88,6 +91,99 @@ impl Dialect for Frr {
         let peers = summary["peers"].as_object().into_iter().flatten();
         peers.filter(|(_, peer)| peer["state"] == "Established").count()
     }
+
+    fn routes(&self, daemon: &Daemon) -> Vec<Route> {
+        let table = json(&daemon.vtysh("show bgp l2vpn evpn route detail json"));
+        let distinguishers = table.as_object().into_iter().flatten();
+        let prefixes = distinguishers.flat_map(|(rd, routes)| {
+            routes.as_object().into_iter().flatten().map(move |(prefix, route)| (rd, prefix, route))
+        });
+        let paths = |route: &Value| route["paths"].as_array().cloned().unwrap_or_default();
+        let flat = |path: Value| path.as_array().cloned().unwrap_or_else(|| vec![path]);
+        prefixes
+            .flat_map(|(rd, prefix, value)| {
+                let paths = paths(value).into_iter().flat_map(flat);
+                paths.filter_map(move |path| route(key(rd, prefix)?, &path)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn hidden(&self) -> &'static [Attribute] {
+        // 8.4 prints neither the endpoint of a PMSI tunnel nor the label of a type 1, nor a gateway.
+        if self.is_sid { &[Attribute::Unknown] } else { &[Attribute::Unknown, Attribute::PmsiTunnel] }
+    }
+}
+
+/// `[2]:[0]:[48]:[02:…]` of a route distinguisher in our form.
+fn key(rd: &str, prefix: &str) -> Option<String> {
+    let parts: Vec<&str> = prefix.strip_prefix('[')?.strip_suffix(']')?.split("]:[").collect();
+    match *parts.as_slice() {
+        ["1", tag, esi, ..] => Some(format!("[1][{rd}][{esi}][{tag}]")),
+        ["2", tag, _, mac] => Some(format!("[2][{rd}][{tag}][{mac}]")),
+        ["2", tag, _, mac, _, ip] => Some(format!("[2][{rd}][{tag}][{mac}][{ip}]")),
+        ["3", tag, _, ip] => Some(format!("[3][{rd}][{tag}][{ip}]")),
+        ["4", esi, _, ip] => Some(format!("[4][{rd}][{esi}][{ip}]")),
+        ["5", tag, length, ip] => Some(format!("[5][{rd}][{tag}][{ip}/{length}]")),
+        _ => None,
+    }
+}
+
+fn route(key: String, path: &Value) -> Option<Route> {
+    let mut route = Route::new(key);
+    let own = path["peer"]["peerId"].as_str()? == "0.0.0.0" || path["peer"]["peerId"] == "::";
+    route.from = if own { String::new() } else { text_of(&path["peer"]["peerId"]) };
+    route.set(Attribute::NextHop, text_of(&path["nexthops"][0]["ip"]));
+    route.set(Attribute::Origin, text_of(&path["origin"]).to_lowercase());
+    let as_path = text_of(&path["aspath"]["string"]);
+    route.set(Attribute::AsPath, if as_path == "Local" { String::new() } else { as_path });
+    route.set(Attribute::Med, text_of(&path["metric"]));
+    route.set(Attribute::LocalPref, text_of(&path["locPrf"]));
+    let words = |value: &Value| text_of(value).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    route.set_all(Attribute::Communities, words(&path["community"]["string"]));
+    route.set_all(Attribute::ExtendedCommunities, communities(&text_of(&path["extendedCommunity"]["string"])));
+    route.set(Attribute::OriginatorId, text_of(&path["originatorId"]));
+    let clusters = path["clusterList"]["list"].as_array().into_iter().flatten().map(text_of);
+    route.set(Attribute::ClusterList, clusters.collect::<Vec<_>>().join(" "));
+    let labels = text_of(&path["vni"]);
+    let (label, label2) = labels.split_once('/').unwrap_or((&labels, ""));
+    route.set(Attribute::Label, label);
+    route.set(Attribute::Label2, label2);
+    route.set(Attribute::Esi, text_of(&path["esi"]));
+    route.set(Attribute::Gateway, text_of(&path["gatewayIP"]));
+    let pmsi = &path["pmsi"];
+    if pmsi["tunnelType"] == "Ingress Replication" {
+        route.set(Attribute::Label, text_of(&pmsi["label"]));
+        route.set(
+            Attribute::PmsiTunnel,
+            format!("ingress-replication {} {}", text_of(&pmsi["label"]), text_of(&pmsi["id"])),
+        );
+    }
+    Some(route)
+}
+
+/// What FRR prints in one line, where some names contain blanks.
+fn communities(line: &str) -> Vec<String> {
+    let line = line.replace(", sticky MAC", ",sticky").replace("Default Gateway", "DefaultGateway");
+    // Of what it does not know it prints type and sub-type and no value.
+    let line = line.replace("UNK:6, ", "UNK:6,");
+    line.split_whitespace().map(community).collect()
+}
+
+fn community(word: &str) -> String {
+    let known = word.split_once(':').and_then(|(name, value)| match name {
+        "RT" => Some(community::target(value)),
+        "SoO" => community::of_as(3, value),
+        "ET" => Some(format!("encapsulation:{value}")),
+        "MM" => {
+            let (sequence, sticky) = value.split_once(',').unwrap_or((value, ""));
+            Some(community::mobility(sequence.parse().ok()?, sticky == "sticky"))
+        }
+        "ES-Import-Rt" => community::with_mac(6, 2, value),
+        "Rmac" => community::with_mac(6, 3, value),
+        _ => None,
+    });
+    let unknown = || if word == "DefaultGateway" { "0x030d000000000000".to_owned() } else { word.to_owned() };
+    known.unwrap_or_else(unknown)
 }
 
 impl Daemon {

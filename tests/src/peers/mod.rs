@@ -4,17 +4,20 @@
 //! | --- | --- |
 //! | [`root`] | a Debian sid file system with their current versions, made once |
 //! | [`place`] | where a daemon's programs run: the system, or the sid root with a `/run` of its own |
+//! | [`table`] | EVPN tables in one form, and their comparison |
 //! | [`frr`], [`gobgp`], [`bird`], [`openbgpd`] | configuration, processes and answers of each |
 //!
 //! [`Daemon`] starts one, stops it with a chosen signal, starts it again and asks it; what differs between them is behind
 //! [`Software`].
 
 pub mod bird;
+mod community;
 pub mod frr;
 pub mod gobgp;
 pub mod openbgpd;
 pub mod place;
 pub mod root;
+pub mod table;
 
 use std::process::Output;
 
@@ -23,6 +26,7 @@ use nix::sys::signal::Signal;
 use crate::host::Host;
 use crate::wait;
 use place::Place;
+use table::{Attribute, Route};
 
 /// The daemons there are.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -51,6 +55,14 @@ impl Software {
             Self::Gobgp => "gobgp",
             Self::Bird => "bird",
             Self::Openbgpd => "openbgpd",
+        }
+    }
+
+    /// The EVPN route types that it takes; OpenBGPD resets a session on which another one comes.
+    pub const fn route_types(self) -> &'static [u8] {
+        match self {
+            Self::FrrDebian | Self::FrrSid | Self::Gobgp | Self::Bird => &[1, 2, 3, 4, 5],
+            Self::Openbgpd => &[2, 3],
         }
     }
 
@@ -123,6 +135,10 @@ trait Dialect: std::fmt::Debug + Sync {
     fn version(&self, daemon: &Daemon) -> String;
     /// How many BGP sessions are established.
     fn established(&self, daemon: &Daemon) -> usize;
+    /// Its EVPN table: every path that it has received or made.
+    fn routes(&self, daemon: &Daemon) -> Vec<Route>;
+    /// What its tools do not print of a route.
+    fn hidden(&self) -> &'static [Attribute];
 }
 
 /// A daemon on a host.
@@ -237,6 +253,16 @@ impl Daemon {
         self.software.dialect().established(self)
     }
 
+    /// Its EVPN table: every path that it has received or made.
+    pub fn routes(&self) -> Vec<Route> {
+        self.software.dialect().routes(self)
+    }
+
+    /// What [`Daemon::routes`] cannot tell, because the daemon's tools do not print it.
+    pub fn hidden(&self) -> &'static [Attribute] {
+        self.software.dialect().hidden()
+    }
+
     /// Waits until this many sessions are established.
     ///
     /// # Panics
@@ -253,6 +279,11 @@ impl Daemon {
 /// The value of what a tool printed as JSON; null if it is none, since a daemon that starts may print anything.
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+/// A member of a JSON object as text, whether it is a string or a number; empty if there is none.
+fn text_of(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
 }
 
 fn words(list: &[&str]) -> Vec<String> {

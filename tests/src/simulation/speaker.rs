@@ -299,10 +299,7 @@ impl Speaker {
     }
 
     fn end(&mut self, index: usize, limit: LimitExceeded, now: Instant) {
-        let reason = match limit {
-            LimitExceeded::Prefixes { .. } => StopReason::MaxPrefixes,
-            LimitExceeded::AttributeOctets { .. } => StopReason::OutOfResources,
-        };
+        let reason = limit.stop_reason();
         if let Some(slot) = self.slots.get_mut(index) {
             slot.session.iter_mut().for_each(|session| session.ending = true);
             slot.peer.stop(now, reason);

@@ -9,6 +9,8 @@ mod fan_out;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod long_lived;
 pub mod model;
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Reflection rules (RFC 4456), attributes as sent, loops and limits.
 
 use super::*;
-use crate::rib::LimitExceeded;
-use crate::types::AddressFamily;
 use crate::wire::attributes::AsSegment;
 
 const CLASSES: [(PeerId, u8, PeerClass); 3] =
@@ -166,34 +164,6 @@ fn well_known_communities_stop_a_route() {
         apply(&mut rib, PeerId(2), announce(vec![mac_route(2, 10, 1)], attributes));
         assert_eq!(receivers(&told(&mut rib)), expected);
     }
-}
-
-#[test]
-fn a_peer_with_too_many_routes_must_go() {
-    let mut rib = reflector();
-    let mut limited = info(2, PeerClass::Client, false);
-    limited.limits.max_prefixes = 10;
-    rib.peer_up(PeerId(2), limited, NOW);
-    let routes = (0..20).map(|mac| mac_route(2, 10, mac)).collect();
-    let outcome = rib.update(PeerId(2), announce(routes, attributes(2, 10)), NOW);
-    assert_eq!(outcome.exceeded, Some(LimitExceeded::Prefixes { family: AddressFamily::EVPN, limit: 10 }));
-    assert_eq!(rib.stats().paths, 11);
-}
-
-#[test]
-fn a_peer_whose_attributes_take_too_much_must_go() {
-    let mut rib = reflector();
-    let mut limited = info(2, PeerClass::Client, false);
-    limited.limits.max_attribute_octets = 10_000;
-    rib.peer_up(PeerId(2), limited, NOW);
-    let exceeded = (1..100).find_map(|med| {
-        let mut different = attributes(2, 10);
-        different.med = Some(med);
-        let mac = u8::try_from(med).unwrap();
-        rib.update(PeerId(2), announce(vec![mac_route(2, 10, mac)], different), NOW).exceeded
-    });
-    assert_eq!(exceeded, Some(LimitExceeded::AttributeOctets { limit: 10_000 }));
-    assert!(rib.stats().attribute_sets < 30);
 }
 
 #[test]
