@@ -24,3 +24,22 @@ pub mod rib;
 pub mod session;
 pub mod tree;
 pub mod verdict;
+
+/// What runs one input; a panic is a failure.
+pub type Run = fn(&[u8]);
+
+/// All targets by their names.
+pub const TARGETS: [(&str, Run); 12] = [
+    ("cni_socket", cni::run),
+    ("config_files", config::run),
+    ("control_socket", control::run),
+    ("evpn_engine", engine::run),
+    ("lab_files", lab::run),
+    ("message_decode", message::run),
+    ("netlink_parse", netlink::run),
+    ("rib_history", rib::run),
+    ("session_bytes", session::run),
+    ("session_dialogue", dialogue::run),
+    ("update_structure", message::run_update),
+    ("update_verdict", verdict::run),
+];
