@@ -9,7 +9,7 @@ use bgp_core::session::{State, Statistics, StopReason};
 use bgp_core::types::PeerId;
 use bytes::Bytes;
 use ipnet::IpNet;
-use tokio::net::TcpListener;
+use socket2::Socket;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,7 +29,9 @@ use crate::task::{PeerTask, TaskSetup};
 pub struct Io {
     events: mpsc::Sender<Event>,
     admission: Arc<Admission>,
-    listeners: Vec<(Arc<TcpListener>, JoinHandle<()>)>,
+    /// Where it listens, or will.
+    sockets: Vec<(SocketAddr, Socket)>,
+    accepting: Vec<JoinHandle<()>>,
     prefix_keys: Vec<IpNet>,
     peers: HashMap<PeerId, PeerEntry>,
     sessions: Arc<AtomicU64>,
@@ -46,8 +48,8 @@ struct PeerEntry {
 }
 
 impl Io {
-    /// Listens on every address of `listen` (none: only dials). Events come out of the receiver, at most `capacity`
-    /// waiting. A listener on an IPv6 address takes IPv6 alone.
+    /// Takes every address of `listen` (none: only dials), and lets nobody in before [`Io::open`]. Events come out of the
+    /// receiver, at most `capacity` waiting. A listener on an IPv6 address takes IPv6 alone.
     ///
     /// # Errors
     ///
@@ -56,18 +58,18 @@ impl Io {
         let (events, receiver) = mpsc::channel(capacity.max(1));
         let ledger = Ledger::default();
         let admission = Arc::new(Admission::new(ledger.clone()));
-        // All or none: nobody is let in while a later address may still fail.
-        let sockets = listen.iter().map(|address| listener::listen(*address)).collect::<Result<Vec<_>, _>>()?;
-        let spawn = |socket| {
-            let socket = Arc::new(socket);
-            let accept = listener::accept(Arc::clone(&socket), Arc::clone(&admission), events.clone());
-            (socket, tokio::spawn(accept))
+        let bind = |address: &SocketAddr| {
+            let socket = listener::bind(*address)?;
+            // The port that the system chose where 0 was asked for.
+            let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(*address);
+            Ok((bound, socket))
         };
-        let listeners = sockets.into_iter().map(spawn).collect();
+        let sockets = listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let io = Self {
             events,
             admission,
-            listeners,
+            sockets,
+            accepting: Vec::new(),
             prefix_keys: Vec::new(),
             peers: HashMap::new(),
             sessions: Arc::new(AtomicU64::new(1)),
@@ -78,9 +80,30 @@ impl Io {
         Ok((io, receiver))
     }
 
-    /// The addresses listened on, with the ports that the system chose where 0 was asked for.
+    /// Listens from now on, once it has been said who may come and with which keys: who came earlier would be taken for a
+    /// stranger, or be let in without the key.
+    ///
+    /// # Errors
+    ///
+    /// If another program was faster; nobody is let in then.
+    pub fn open(&mut self) -> Result<(), IoError> {
+        if !self.accepting.is_empty() {
+            return Ok(());
+        }
+        // All or none.
+        let listen = |(address, socket): &(SocketAddr, Socket)| listener::listen(*address, socket);
+        let listeners = self.sockets.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+        let spawn = |socket| {
+            let accept = listener::accept(socket, Arc::clone(&self.admission), self.events.clone());
+            self.runtime.spawn(accept)
+        };
+        self.accepting = listeners.into_iter().map(spawn).collect();
+        Ok(())
+    }
+
+    /// The addresses that were taken, with the ports that the system chose where 0 was asked for.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+        self.sockets.iter().map(|(address, _)| *address).collect()
     }
 
     /// Whom the listener lets in beside the peers, each prefix with its TCP-MD5 key and GTSM; everybody else is closed at
@@ -205,7 +228,7 @@ impl Io {
 
     /// Ends all sessions with `reason` and waits, two seconds at most, until what was queued has left.
     pub async fn shutdown(mut self, reason: StopReason) {
-        for (_, task) in &self.listeners {
+        for task in &self.accepting {
             task.abort();
         }
         let peers = std::mem::take(&mut self.peers);
@@ -253,11 +276,9 @@ impl Io {
 
     /// Sets or removes a key on the listeners of the prefix' family.
     fn set_listener_key(&self, peers: IpNet, key: Option<&str>) -> Result<(), IoError> {
-        let same_family = |listener: &TcpListener| {
-            listener.local_addr().is_ok_and(|address| address.is_ipv4() == peers.addr().is_ipv4())
-        };
-        for (listener, _) in self.listeners.iter().filter(|(listener, _)| same_family(listener)) {
-            sockopt::set_md5_key(listener, peers, key)
+        let same_family = |address: &SocketAddr| address.is_ipv4() == peers.addr().is_ipv4();
+        for (_, socket) in self.sockets.iter().filter(|(address, _)| same_family(address)) {
+            sockopt::set_md5_key(socket, peers, key)
                 .map_err(|source| IoError::Key { peer: peers.to_string(), source })?;
         }
         Ok(())
@@ -266,7 +287,7 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        for (_, task) in &self.listeners {
+        for task in &self.accepting {
             task.abort();
         }
         for entry in self.peers.values() {

@@ -119,13 +119,13 @@ impl Admission {
     }
 }
 
-/// Opens a listening socket. One for an IPv6 address takes IPv6 only: IPv4 has its own.
+/// A socket at the address it is to listen on. One for an IPv6 address takes IPv6 only: IPv4 has its own.
 ///
 /// # Errors
 ///
 /// With the cure in words.
-pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, IoError> {
-    let open = || {
+pub(crate) fn bind(address: SocketAddr) -> Result<Socket, IoError> {
+    let bind = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
@@ -136,10 +136,26 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, IoError> {
         sockopt::send_with_full_ttl(&socket, &address)?;
         sockopt::save_first_packets(&socket)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket)
     };
-    open().map_err(|source: io::Error| IoError::Listen { address, cure: listen_cure(source.kind()), source })
+    bind().map_err(|source| refused(address, source))
+}
+
+/// Makes a bound socket listen. It stays the owner's too, for the keys of peers.
+///
+/// # Errors
+///
+/// With the cure in words.
+pub(crate) fn listen(address: SocketAddr, socket: &Socket) -> Result<TcpListener, IoError> {
+    let listen = || {
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.try_clone()?.into())
+    };
+    listen().map_err(|source| refused(address, source))
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> IoError {
+    IoError::Listen { address, cure: listen_cure(source.kind()), source }
 }
 
 const fn listen_cure(kind: io::ErrorKind) -> &'static str {
@@ -154,7 +170,7 @@ const fn listen_cure(kind: io::ErrorKind) -> &'static str {
 }
 
 /// Accepts until the task is aborted.
-pub(crate) async fn accept(listener: Arc<TcpListener>, admission: Arc<Admission>, events: Sender<Event>) {
+pub(crate) async fn accept(listener: TcpListener, admission: Arc<Admission>, events: Sender<Event>) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => admission.admit(stream, from, &events),

@@ -156,6 +156,18 @@ async fn a_foreign_address_is_closed_at_once_and_counted() {
 }
 
 #[tokio::test]
+async fn nobody_is_let_in_before_it_is_said_who_may_come() {
+    let mut a = Speaker::closed(IpAddr::from([127, 0, 0, 88]), 64).await;
+    let early = TcpStream::connect(a.address).await.expect_err("nothing listens yet");
+    assert_eq!(early.kind(), std::io::ErrorKind::ConnectionRefused);
+    a.io.accept(&[("127.0.0.0/8".parse().unwrap(), None, false)]).unwrap();
+    a.io.open().unwrap();
+    let _stream = TcpStream::connect(a.address).await.expect("the listener is there");
+    assert!(matches!(a.next().await, Event::Incoming(_)));
+    assert_eq!(a.io.refused_connections(), 0, "the one that came early was told by the system, not refused by us");
+}
+
+#[tokio::test]
 async fn a_port_in_use_and_a_foreign_listen_address_are_errors_with_a_cure() {
     let a = Speaker::start(85).await;
     let error = Io::start(&[a.address], 1).await.expect_err("the port is in use");

@@ -39,6 +39,7 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     config.dead_destinations_limit = settings.limits.withdrawn_routes;
     let mut reflector = Reflector { speaker: Speaker::new(config, io), options, settings, metrics, ready };
     reflector.configure_peers()?;
+    reflector.speaker.io().open().map_err(|error| error.to_string())?;
     tracing::info!(
         asn = %reflector.settings.asn,
         router_id = %reflector.settings.router_id,

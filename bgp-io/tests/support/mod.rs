@@ -32,6 +32,13 @@ impl Speaker {
     }
 
     pub async fn with_capacity(address: IpAddr, capacity: usize) -> Self {
+        let mut speaker = Self::closed(address, capacity).await;
+        speaker.io.open().expect("the port is ours");
+        speaker
+    }
+
+    /// One that does not listen yet.
+    pub async fn closed(address: IpAddr, capacity: usize) -> Self {
         let (io, events) = Io::start(&[SocketAddr::new(address, 0)], capacity).await.expect("loopback can be had");
         let address = io.local_addresses()[0];
         let last = match address.ip() {
