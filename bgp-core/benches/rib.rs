@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp_core::rib::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig, Role};
+use bgp_core::rib::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig, Role, RouteTypes};
 use bgp_core::time::Instant;
 use bgp_core::types::{
     AddressFamily, Asn, EthernetSegmentId, EthernetTag, ExtendedCommunity, Label, MacAddr, MacMobility, PeerId,
@@ -49,6 +49,7 @@ fn reflector(clients: u32, constrained: bool) -> Rib {
             long_lived_known: true,
             families: families.into(),
             limits: PeerLimits::default(),
+            sent_types: RouteTypes::ALL,
         };
         rib.peer_up(PeerId(client), info, Instant::ZERO);
     }

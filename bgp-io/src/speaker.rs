@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bgp_core::rib::rules as rib_rules;
-use bgp_core::rib::{NearLimit, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
+use bgp_core::rib::{NearLimit, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig, RouteTypes};
 use bgp_core::rule::{Action, Rule};
 use bgp_core::session::{DownReason, Negotiated, Retention, State, StopReason};
 use bgp_core::time::Instant;
@@ -33,6 +33,8 @@ pub struct Neighbor {
     pub class: PeerClass,
     /// What it may cost.
     pub limits: PeerLimits,
+    /// The EVPN route types that it is sent.
+    pub sent_types: RouteTypes,
     /// It came by itself from an accepted prefix, and is forgotten when nothing of it is left.
     pub dynamic: bool,
 }
@@ -266,7 +268,11 @@ impl Speaker {
         self.report_twins(id, &negotiated);
         let Some(peer) = self.slot(id) else { return };
         let class = peer.neighbor.class_of(&negotiated);
-        let info = PeerInfo::new(class, peer.neighbor.spec.address.ip(), peer.neighbor.limits, &negotiated);
+        let address = peer.neighbor.spec.address.ip();
+        let info = PeerInfo {
+            sent_types: peer.neighbor.sent_types,
+            ..PeerInfo::new(class, address, peer.neighbor.limits, &negotiated)
+        };
         tracing::info!(
             peer = %peer.neighbor.spec.address.ip(),
             asn = %negotiated.remote_asn,

@@ -211,6 +211,8 @@ pub struct PeerSettings {
     pub evpn_errors: Option<EvpnErrors>,
     /// Keep and reflect EVPN route types that are not known. Default false.
     pub unknown_route_types: Option<bool>,
+    /// The EVPN route types that the peer is sent, each once or more. Default: all.
+    pub route_types: Option<Vec<u8>>,
 }
 
 impl PeerSettings {
@@ -246,6 +248,7 @@ impl PeerSettings {
             max_route_attribute_octets: self.max_route_attribute_octets.or(defaults.max_route_attribute_octets),
             evpn_errors: self.evpn_errors.or(defaults.evpn_errors),
             unknown_route_types: self.unknown_route_types.or(defaults.unknown_route_types),
+            route_types: self.route_types.or(defaults.route_types),
         }
     }
 
@@ -279,6 +282,9 @@ impl PeerSettings {
         });
         problems.require(self.send_hold_secs != Some(0), || format!("{place}: send_hold_secs is 0; give 1 or more"));
         self.check_limits(place, problems);
+        problems.require(self.route_types.as_ref().is_none_or(|types| !types.is_empty()), || {
+            format!("{place}: route_types is empty, so the peer would be sent nothing; name types, for instance [2, 3]")
+        });
         if let Some(password) = &self.password {
             problems.require((1..=80).contains(&password.len()), || {
                 format!("{place}: password has {} bytes; TCP-MD5 takes 1 to 80", password.len())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use bgp_core::rib::{PeerClass, PeerLimits};
+use bgp_core::rib::{PeerClass, PeerLimits, RouteTypes};
 use bgp_core::session::{LongLivedConfig, PeerConfig, RestartConfig};
 use bgp_core::time::Duration;
 use bgp_core::types::{Asn, RouterId};
@@ -81,6 +81,7 @@ pub fn neighbor(
     Neighbor {
         class,
         limits: limits(settings),
+        sent_types: settings.route_types.as_ref().map_or(RouteTypes::ALL, |types| types.iter().copied().collect()),
         dynamic,
         spec: PeerSpec {
             address,

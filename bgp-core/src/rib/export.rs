@@ -22,8 +22,11 @@
 use super::attribute_store::{AttributeSet, value_octets};
 use super::config::{PeerLimits, RibConfig};
 use super::decision::DEFAULT_LOCAL_PREF;
+use super::family::Family;
 use super::peer::PeerClass;
+use super::route_types::RouteTypes;
 use super::rules;
+use super::table::{DestinationId, Table};
 use super::update_group::GroupKey;
 use crate::rule::Rule;
 use crate::types::Asn;
@@ -41,14 +44,15 @@ pub struct ExportPolicy {
     cluster_id: u32,
     reflected: bool,
     long_lived: bool,
+    types: RouteTypes,
 }
 
 impl ExportPolicy {
     /// The policy towards a group; `reflected` is false for a family of which only own routes are sent.
     pub fn new(key: &GroupKey, config: &RibConfig, reflected: bool) -> Self {
         let cluster_id = config.cluster_id().unwrap_or(config.router_id.0);
-        let GroupKey { class, long_lived, .. } = *key;
-        Self { class, local_asn: config.local_asn, cluster_id, reflected, long_lived }
+        let GroupKey { class, long_lived, types, .. } = *key;
+        Self { class, local_asn: config.local_asn, cluster_id, reflected, long_lived, types }
     }
 
     /// Whether routes with these attributes are exported at all.
@@ -61,6 +65,12 @@ impl ExportPolicy {
         let known = self.long_lived || !set.long_lived_stale || self.class != PeerClass::External;
         let communities = &set.attributes.communities;
         split && known && !communities.iter().any(|community| self.is_stopped_by(*community))
+    }
+
+    /// Whether routes of this destination are of a type that is exported.
+    pub fn sends<F: Family>(&self, id: DestinationId, table: &Table<F>) -> bool {
+        let is_sent = |key| F::route_type(key).is_none_or(|route_type| self.types.contains(route_type));
+        self.types == RouteTypes::ALL || table.get(id).is_none_or(|destination| is_sent(&destination.key))
     }
 
     fn is_stopped_by(&self, community: u32) -> bool {

@@ -19,6 +19,9 @@ pub trait Family: WireNlri {
     /// MAC mobility orders the routes of this key before anything else (RFC 7432 section 15).
     fn is_mobile(key: &Self::Key) -> bool;
 
+    /// The type of the route, in families that have types.
+    fn route_type(key: &Self::Key) -> Option<u8>;
+
     /// The hash of a key.
     fn hash(key: &Self::Key, hasher: &FixedState) -> u64 {
         hasher.hash_one(key)
@@ -34,6 +37,17 @@ impl Family for Evpn {
 
     fn is_mobile(key: &EvpnKey) -> bool {
         matches!(key, EvpnKey::MacIp { .. })
+    }
+
+    fn route_type(key: &EvpnKey) -> Option<u8> {
+        Some(match key {
+            EvpnKey::EthernetAutoDiscovery { .. } => 1,
+            EvpnKey::MacIp { .. } => 2,
+            EvpnKey::InclusiveMulticast { .. } => 3,
+            EvpnKey::EthernetSegment { .. } => 4,
+            EvpnKey::IpPrefix { .. } => 5,
+            EvpnKey::Opaque { route_type, .. } => *route_type,
+        })
     }
 
     /// As derived, but with whole words for the one type that there are millions of.
@@ -65,6 +79,10 @@ impl Family for RtConstrain {
 
     fn is_mobile(_key: &Self::Key) -> bool {
         false
+    }
+
+    fn route_type(_key: &Self::Key) -> Option<u8> {
+        None
     }
 
     fn accepts_next_hop(_next_hop: IpAddr) -> bool {

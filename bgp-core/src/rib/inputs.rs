@@ -87,7 +87,7 @@ impl Rib {
         self.enter(peer, &info, now);
         let max_message = if info.extended_message { MaxMessage::Extended } else { MaxMessage::Standard };
         let context = EncodeContext { four_octet_as: info.four_octet_as, max_message };
-        let key = GroupKey { class: info.class, context, long_lived: info.long_lived_known };
+        let key = GroupKey { class: info.class, context, long_lived: info.long_lived_known, types: info.sent_types };
         let (config, enhanced) = (&self.config, info.enhanced_refresh);
         let constrained = info.family(AddressFamily::RT_CONSTRAIN).is_some();
         if constrained {

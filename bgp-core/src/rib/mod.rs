@@ -36,6 +36,7 @@ mod peer;
 mod plane;
 mod restart;
 mod retention;
+mod route_types;
 mod rt_constrain;
 pub mod rules;
 mod selection;
@@ -57,6 +58,7 @@ mod view;
 pub use config::{LOCAL_PEER, LimitExceeded, NearLimit, PeerLimits, RibConfig, Role};
 pub use decision::Reason;
 pub use peer::{PeerClass, PeerFamily, PeerInfo};
+pub use route_types::RouteTypes;
 pub use view::{BestRoute, FamilyCounters, PeerView, RibStats, RouteChange, RouteView, UpdateOutcome};
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use smallvec::SmallVec;
 
 use super::config::PeerLimits;
+use super::route_types::RouteTypes;
 use crate::session::Negotiated;
 use crate::types::{AddressFamily, Asn, RouterId};
 
@@ -44,10 +45,12 @@ pub struct PeerInfo {
     pub families: SmallVec<[PeerFamily; 2]>,
     /// What the peer may cost.
     pub limits: PeerLimits,
+    /// The EVPN route types that it is sent.
+    pub sent_types: RouteTypes,
 }
 
 impl PeerInfo {
-    /// What the session layer agreed on with a peer of this class at this address.
+    /// What the session layer agreed on with a peer of this class at this address. It is sent all route types.
     pub fn new(class: PeerClass, address: IpAddr, limits: PeerLimits, negotiated: &Negotiated) -> Self {
         let families = negotiated.families.iter().map(|family| PeerFamily {
             family: *family,
@@ -66,6 +69,7 @@ impl PeerInfo {
             long_lived_known: negotiated.long_lived_known,
             families: families.collect(),
             limits,
+            sent_types: RouteTypes::ALL,
         }
     }
 

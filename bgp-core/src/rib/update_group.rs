@@ -14,6 +14,7 @@ use super::family::Family;
 use super::log::{Audience, ChunkBuilder, Log, Recipients};
 use super::member::Member;
 use super::peer::PeerClass;
+use super::route_types::RouteTypes;
 use super::rt_constrain::{CachedInterest, Filter, Interest, MembershipChange};
 use super::table::{Delta, DestinationId, Table};
 use super::target_sets::RtSetId;
@@ -32,6 +33,8 @@ pub struct GroupKey {
     pub context: EncodeContext,
     /// They know what long-lived stale routes are (RFC 9494).
     pub long_lived: bool,
+    /// The EVPN route types that they are sent.
+    pub types: RouteTypes,
 }
 
 /// The changes of one flush, in the orders that groups need. Shared by all groups.
@@ -164,7 +167,7 @@ impl UpdateGroup {
         ready: &mut Vec<PeerId>,
     ) {
         if self.members().any(|member| !member.is_in_log()) {
-            self.note(batch, store);
+            self.note(batch, table, store);
         }
         if self.members().any(Member::is_in_log) {
             self.encode(batch, table, store);
@@ -189,7 +192,7 @@ impl UpdateGroup {
         store.get(attributes).is_some_and(|set| self.export.allows(set)).then_some(audience)
     }
 
-    fn note(&mut self, batch: &Batch, store: &AttributeStore) {
+    fn note<F: Family>(&mut self, batch: &Batch, table: &Table<F>, store: &AttributeStore) {
         let states = |delta: &Delta| {
             let audience = |attributes: Option<AttributeId>| {
                 let set = store.get(attributes?)?;
@@ -198,7 +201,8 @@ impl UpdateGroup {
             };
             (delta.destination, audience(delta.old), audience(delta.new))
         };
-        let changes: Vec<_> = batch.deltas.iter().map(states).collect();
+        let sent = batch.deltas.iter().filter(|delta| self.export.sends(delta.destination, table));
+        let changes: Vec<_> = sent.map(states).collect();
         for member in self.members.iter_mut().flatten().filter(|member| !member.is_in_log()) {
             for (id, old, new) in &changes {
                 member.note(*id, *old, *new, &store.targets);
@@ -214,7 +218,7 @@ impl UpdateGroup {
             let Some(audience) = run.first().and_then(|change| self.exported(change.new, store)) else { continue };
             for part in run.chunks(ENCODE_BATCH) {
                 ids.clear();
-                ids.extend(part.iter().map(|change| change.id));
+                ids.extend(part.iter().map(|change| change.id).filter(|id| self.export.sends(*id, table)));
                 self.unsendable += encoder.announce(attributes, &ids, &mut self.builder.octets) as u64;
                 self.seal(Recipients::Announce(audience), &ids, store);
             }
@@ -234,7 +238,7 @@ impl UpdateGroup {
             }
             for part in run.chunks(ENCODE_BATCH) {
                 ids.clear();
-                ids.extend(part.iter().map(|change| change.id));
+                ids.extend(part.iter().map(|change| change.id).filter(|id| self.export.sends(*id, encoder.table)));
                 encoder.withdraw(ids, &mut self.builder.octets);
                 self.seal(Recipients::Withdraw { old, new }, ids, store);
             }
@@ -242,6 +246,9 @@ impl UpdateGroup {
     }
 
     fn seal(&mut self, recipients: Recipients, ids: &[DestinationId], store: &AttributeStore) {
+        if ids.is_empty() {
+            return;
+        }
         self.builder.seal(recipients, ids.iter().copied());
         if self.builder.is_full() {
             self.append(store);
@@ -382,7 +389,7 @@ impl UpdateGroup {
                 set.source.peer != member.peer && wanted && self.export.allows(set)
             })
         };
-        table.selected().filter(|(_, attributes)| held(*attributes)).count()
+        table.selected().filter(|(id, attributes)| self.export.sends(*id, table) && held(*attributes)).count()
     }
 }
 
@@ -402,7 +409,7 @@ fn mark_all<F: Family>(member: &mut Member, fresh: bool, encoder: &Encoder<'_, F
     if matches!(member.filter, Filter::Everything) {
         for (id, attributes) in encoder.table.selected() {
             let Some(set) = store.get(attributes) else { continue };
-            if set.source.peer != member.peer && encoder.export.allows(set) {
+            if set.source.peer != member.peer && encoder.export.allows(set) && encoder.export.sends(id, encoder.table) {
                 member.mark(id, fresh);
             }
         }
@@ -427,7 +434,7 @@ fn mark_targets<F: Family>(
     for id in table.selected_with(targets) {
         let attributes = table.get(*id).and_then(|destination| destination.selected_attributes());
         let Some(set) = attributes.and_then(|attributes| store.get(attributes)) else { continue };
-        if set.source.peer != member.peer && export.allows(set) {
+        if set.source.peer != member.peer && export.allows(set) && export.sends(*id, table) {
             member.mark(*id, fresh);
         }
     }

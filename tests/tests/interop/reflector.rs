@@ -19,8 +19,8 @@ const VTEPS: [&str; 2] = ["10.0.0.11", "10.0.0.12"];
 const LANS: [u32; 2] = [LAN, 200];
 
 /// A reflector, two workers with a device each in both LANs, and a speaker made by hand with the samples.
-struct Setup {
-    reflector: Daemon,
+pub struct Setup {
+    pub reflector: Daemon,
     workers: [Worker; 2],
     /// Two in each LAN.
     devices: Vec<[Host; 2]>,
@@ -29,7 +29,8 @@ struct Setup {
     _underlay: Underlay,
 }
 
-fn set_up(software: Software, lans: &[u32]) -> Setup {
+/// Starts everybody.
+pub fn set_up(software: Software, lans: &[u32]) -> Setup {
     let underlay = Underlay::new(1_500);
     let config = software.reflector_config(REFLECTOR, "10.0.0.0/24");
     let reflector = Daemon::start(software, underlay.host("rr", &["10.0.0.1/24"]), &config);
@@ -54,7 +55,7 @@ fn set_up(software: Software, lans: &[u32]) -> Setup {
 
 impl Setup {
     /// What everybody announces, by who does.
-    fn announced(&self) -> BTreeMap<&'static str, Vec<Route>> {
+    pub fn announced(&self) -> BTreeMap<&'static str, Vec<Route>> {
         let own = |worker: &Worker| {
             let routes = ours(&worker.routes()).into_iter();
             routes.filter(|route| route.from.is_empty()).collect::<Vec<_>>()
@@ -88,7 +89,7 @@ impl Setup {
         };
         let sent: Vec<Route> = announced.iter().flat_map(arrived).collect();
         let held = self.reflector.routes();
-        check(software, Way::ToThem, &compare(&sent, &held, self.reflector.hidden()))?;
+        check(software, Way::ToReflector, &compare(&sent, &held, self.reflector.hidden()))?;
         let mut differences = Vec::new();
         for (index, worker) in self.workers.iter().enumerate() {
             let others = announced.iter().filter(|(address, _)| **address != VTEPS[index]);
@@ -98,7 +99,7 @@ impl Setup {
             let held: Vec<Route> = ours(&worker.routes()).into_iter().filter(|route| route.from == REFLECTOR).collect();
             differences.extend(compare(&sent, &held, &[]));
         }
-        check(software, Way::ThroughThem, &differences)
+        check(software, Way::ThroughReflector, &differences)
     }
 }
 
@@ -113,7 +114,7 @@ const fn left_over(software: Software) -> &'static [&'static str] {
 }
 
 fn reflects(software: Software) {
-    // See `openbgpd_mixes_up_lans`.
+    // OpenBGPD serves one; see the module about it.
     let lans = if software == Software::Openbgpd { &LANS[..1] } else { &LANS };
     let mut setup = set_up(software, lans);
     wait::until("tables to agree", || setup.compare());

@@ -285,3 +285,44 @@ fn a_route_costs_little_memory() {
     use crate::wire::Evpn;
     assert!(size_of::<Destination<Evpn>>() <= 160, "{}", size_of::<Destination<Evpn>>());
 }
+
+#[test]
+fn a_peer_is_sent_no_route_type_but_those_that_it_takes() {
+    let mut rib = reflector();
+    rib.set_expected_peers([]);
+    let only_type_3 =
+        |number| PeerInfo { sent_types: [3].into_iter().collect(), ..info(number, PeerClass::Client, false) };
+    rib.peer_up(A, info(2, PeerClass::Client, false), NOW);
+    rib.peer_up(B, only_type_3(4), NOW);
+    let key = EvpnKey::InclusiveMulticast {
+        rd: RouteDistinguisher::ipv4(Ipv4Addr::new(10, 0, 0, 2), 10),
+        tag: EthernetTag(0),
+        originator: address(2),
+    };
+    let flood = Route { key: key.clone(), payload: EvpnPayload::InclusiveMulticast };
+    let mac = mac_route(2, 10, 1);
+    let both = || announce(vec![flood.clone(), mac.clone()], attributes(2, 10));
+    let [mut early, mut late] = [View::default(), View::default()];
+    // Those who read along, and those who join or ask again later.
+    apply(&mut rib, A, both());
+    rib.flush();
+    early.drain(&mut rib, B);
+    rib.peer_up(C, only_type_3(8), NOW);
+    rib.flush();
+    late.drain(&mut rib, C);
+    for (peer, view) in [(B, &early), (C, &late)] {
+        assert_eq!(view.routes.keys().collect::<Vec<_>>(), [&key]);
+        assert_eq!((rib.advertised(peer), view.end_of_ribs.as_slice()), (1, &[AddressFamily::EVPN][..]));
+    }
+    // Changes of what is not sent wake nobody, and its withdrawal is not sent either.
+    rib.drain_ready();
+    apply(&mut rib, A, announce(vec![mac.clone()], attributes(2, 11)));
+    rib.flush();
+    assert!(!rib.has_pending(B) && !rib.drain_ready().contains(&B));
+    apply(&mut rib, A, withdraw(&[mac, flood]));
+    rib.flush();
+    for (peer, view) in [(B, &mut early), (C, &mut late)] {
+        view.drain(&mut rib, peer);
+        assert_eq!((view.routes.len(), view.needless), (0, 0));
+    }
+}

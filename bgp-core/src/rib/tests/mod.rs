@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::BytesMut;
 use smallvec::{SmallVec, smallvec};
 
-use super::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig, Role, UpdateOutcome};
+use super::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig, Role, RouteTypes, UpdateOutcome};
 use crate::session::Retention;
 use crate::time::{Duration, Instant};
 use crate::types::{
@@ -76,6 +76,7 @@ pub fn info(number: u8, class: PeerClass, constrained: bool) -> PeerInfo {
         long_lived_known: !number.is_multiple_of(6),
         families,
         limits: PeerLimits::default(),
+        sent_types: RouteTypes::ALL,
     }
 }
 
