@@ -115,6 +115,8 @@ pub enum MacStatus {
     Learned,
     /// Announced by another VTEP.
     Remote,
+    /// So it was, by one that is gone for longer than a restart takes (RFC 9494): frames still go there.
+    LongLivedStale,
     /// Claimed here, and yielded to another VTEP.
     Yielded,
     /// On a port here as well, where it lost to another VTEP.
@@ -138,6 +140,7 @@ impl fmt::Display for MacStatus {
             Self::Claimed => f.write_str("claimed"),
             Self::Learned => f.write_str("learned"),
             Self::Remote => f.write_str("remote"),
+            Self::LongLivedStale => f.write_str("remote, long-lived stale"),
             Self::Yielded => f.write_str("claim yielded"),
             Self::Lost => f.write_str("lost to remote"),
             Self::Frozen { .. } => f.write_str("frozen as duplicate"),
@@ -212,10 +215,11 @@ fn status(vrf: &MacVrf, mac: MacAddr, state: &MacState) -> MacStatus {
     match state.owner {
         Owner::Local if state.has_claim() => MacStatus::Claimed,
         Owner::Local => MacStatus::Learned,
-        Owner::Remote(_) => match state.frozen() {
+        Owner::Remote(rival) => match state.frozen() {
             Some(Frozen { until }) => MacStatus::Frozen { until },
             None if state.has_claim() => MacStatus::Yielded,
             None if state.local.is_some() => MacStatus::Lost,
+            None if rival.stale => MacStatus::LongLivedStale,
             None => MacStatus::Remote,
         },
         Owner::Nobody if vrf.devices.contains(&mac) => MacStatus::Excluded(Exclusion::OwnDevice),

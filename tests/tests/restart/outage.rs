@@ -127,6 +127,8 @@ fn reflectors_away_for_longer_than_their_restart_time_cost_no_frame_and_what_cha
     let flows = both_ways(&devices);
     kill_reflectors(&mut fabric);
     [0, 1].iter().for_each(|index| wait_long_lived(&fabric, *index));
+    let state = fabric.workers[0].macs().into_iter().find(|row| row.mac == MACS[1]).map(|row| row.state);
+    assert_eq!(state.as_deref(), Some("remote, long-lived stale"));
     let watches = watch(&fabric);
     flows.iter().for_each(|flow| flow.wait_for_replies(500));
     assert_untouched(&watches);
