@@ -15,6 +15,7 @@
 //! | [`vitals`] | whether a process lives, how much it holds, whether it spins |
 //! | [`stage`] | one row being tried: connections, routes that come and go |
 //! | [`segments`] | TCP segments that no TCP would send |
+//! | [`others`] | the same rows at other people's daemons |
 //! | [`run`] | plays rows, asserts the invariants, lists what failed |
 //! | [`report`] | how many rows were tried and passed, for people and for machines |
 //!
@@ -27,6 +28,7 @@ pub mod ids;
 pub mod notification;
 pub mod observer;
 pub mod open;
+pub mod others;
 pub mod report;
 pub mod run;
 pub mod scene;
@@ -196,6 +198,17 @@ impl Profile {
             Self::Dialled | Self::Stranger => None,
         }
     }
+}
+
+/// The rows of each section.
+pub fn sections() -> Vec<(char, Vec<Row>)> {
+    vec![
+        ('A', header::rows()),
+        ('B', open::rows()),
+        ('C', framing::rows()),
+        ('G', notification::rows()),
+        ('H', volume::rows()),
+    ]
 }
 
 impl Row {

@@ -44,13 +44,26 @@ impl Observer {
     ///
     /// If the other side does not want to.
     pub fn start(host: &Host, address: IpAddr, router_id: [u8; 4], to: SocketAddr) -> Self {
+        let memberships = [bgp::default_membership(router_id), bgp::end_of_memberships()].concat();
+        Self::start_with(host, address, router_id, to, &memberships)
+    }
+
+    /// The same with a daemon that asks for no memberships (RFC 4684).
+    ///
+    /// # Panics
+    ///
+    /// If the other side does not want to.
+    pub fn start_plain(host: &Host, address: IpAddr, router_id: [u8; 4], to: SocketAddr) -> Self {
+        Self::start_with(host, address, router_id, to, &[])
+    }
+
+    fn start_with(host: &Host, address: IpAddr, router_id: [u8; 4], to: SocketAddr, memberships: &[u8]) -> Self {
         let mut connection = Connection::open(host, address, to).unwrap_or_else(|error| panic!("{to}: {error}"));
         // AS numbers of four octets: paths come as they are.
         connection.send(&bgp::Open::of(router_id).message(&[65, 4, 0, 0, 0xfd, 0xe8]));
         connection.receive_kind(bgp::OPEN).unwrap_or_else(|| panic!("closed before OPEN"));
         connection.send(&bgp::message(bgp::KEEPALIVE, &[]));
-        connection.send(&bgp::default_membership(router_id));
-        connection.send(&bgp::end_of_memberships());
+        connection.send(memberships);
         connection.send(&bgp::withdraw(&[]));
         let knowledge = Arc::new(Mutex::new(Knowledge::default()));
         let (known, mut wire) = (Arc::clone(&knowledge), connection.share());
@@ -86,6 +99,17 @@ impl Observer {
         let mut knowledge = lock(&self.knowledge);
         knowledge.updates.clear();
         knowledge.received = 0;
+    }
+
+    /// What has become of it, if anything has: for daemons that are not ours. Faults are forgotten with that.
+    pub fn harm(&self) -> Option<String> {
+        let mut knowledge = lock(&self.knowledge);
+        let faults = std::mem::take(&mut knowledge.faults);
+        match (knowledge.ended, faults.is_empty()) {
+            (true, _) => Some("another peer's session ended".to_owned()),
+            (false, false) => Some("malformed octets were passed on".to_owned()),
+            (false, true) => None,
+        }
     }
 
     /// Its session is up, and nothing that it was sent was malformed.

@@ -1,0 +1,93 @@
+//! Plays the catalogue of hostile input at another BGP daemon and writes what it answers, or makes a table of such answers.
+//!
+//!     catalogue --daemon frr-sid --into DIRECTORY     plays all rows that are octets and a verdict
+//!     catalogue --table DIRECTORY                     prints the answers found there beside what the RFCs ask for
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use tests::catalogue::others::{self, Answer};
+use tests::catalogue::{Expected, Play, Row, Verdict, sections};
+use tests::peers::Software;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// frr-debian, frr-sid, gobgp, bird or openbgpd
+    #[arg(long, requires = "into")]
+    daemon: Option<String>,
+    /// Only rows whose id begins with this
+    #[arg(long, default_value = "")]
+    rows: String,
+    /// Where to write the answers, as `DAEMON.json`
+    #[arg(long)]
+    into: Option<PathBuf>,
+    /// Print a table of the answers in this directory
+    #[arg(long, conflicts_with = "daemon")]
+    table: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Answers {
+    version: String,
+    answers: Vec<Answer>,
+}
+
+fn main() {
+    let options = Options::parse();
+    let rows: Vec<Row> = sections().into_iter().flat_map(|(_, rows)| rows).collect();
+    match (&options.daemon, &options.into, &options.table) {
+        (Some(daemon), Some(into), _) => {
+            let software = Software::ALL.into_iter().find(|software| software.label() == daemon);
+            let software =
+                software.unwrap_or_else(|| panic!("{daemon} is none of {:?}", Software::ALL.map(|s| s.label())));
+            let rows: Vec<_> = rows.into_iter().filter(|row| row.id.starts_with(&options.rows)).collect();
+            let (version, answers) = others::play(software, &rows);
+            let text = serde_json::to_string_pretty(&Answers { version, answers });
+            let path = into.join(format!("{daemon}.json"));
+            let written = text.map_err(std::io::Error::from).and_then(|text| std::fs::write(&path, text));
+            written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        (_, _, Some(directory)) => print!("{}", table(&rows, directory)),
+        _ => eprintln!("give --daemon and --into, or --table; --help tells more"),
+    }
+}
+
+/// A table in Markdown: one line for each row with a verdict, one column for each daemon that was asked.
+fn table(rows: &[Row], directory: &Path) -> String {
+    let read = |software: Software| {
+        let text = std::fs::read_to_string(directory.join(format!("{}.json", software.label()))).ok()?;
+        let answers: Answers = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{software:?}: {error}"));
+        let by_row = answers.answers.into_iter().map(|answer| ((answer.id, answer.what), answer.answer));
+        Some((answers.version, by_row.collect::<BTreeMap<_, _>>()))
+    };
+    let daemons: Vec<_> = Software::ALL.into_iter().filter_map(read).collect();
+    let mut text = String::from("| row | input | asked for, and done by Megalos |");
+    daemons.iter().for_each(|(version, _)| text += &format!(" {version} |"));
+    text += &format!("\n| --- | --- | --- |{}\n", " --- |".repeat(daemons.len()));
+    for row in rows.iter().filter(|row| !matches!(row.play, Play::Script(_) | Play::NotApplicable(_))) {
+        text += &format!("| {} | {} | {} |", row.id, row.what, asked(row.expected));
+        for (_, answers) in &daemons {
+            let key = (row.id.to_owned(), row.what.to_string());
+            text += &format!(" {} |", answers.get(&key).map_or("", String::as_str));
+        }
+        text += "\n";
+    }
+    text
+}
+
+fn asked(expected: Expected) -> String {
+    let word = |verdict| match verdict {
+        Verdict::Reset(code, subcode) => format!("reset {code}/{subcode}"),
+        Verdict::Closed => "closed".to_owned(),
+        Verdict::Withdrawn => "withdrawn".to_owned(),
+        Verdict::Accepted | Verdict::Trimmed => "accepted".to_owned(),
+        Verdict::Ignored => "kept".to_owned(),
+        Verdict::Scripted => String::new(),
+    };
+    match expected {
+        Expected::Always(verdict) => word(verdict),
+        Expected::ByMode { strict, contain } => format!("strict: {}; contain: {}", word(strict), word(contain)),
+    }
+}
