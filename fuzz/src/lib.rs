@@ -20,6 +20,7 @@ pub mod mutate;
 pub mod naive;
 pub mod netlink;
 pub mod octets;
+pub mod reflect;
 pub mod rib;
 pub mod session;
 pub mod tree;
@@ -29,7 +30,7 @@ pub mod verdict;
 pub type Run = fn(&[u8]);
 
 /// All targets by their names.
-pub const TARGETS: [(&str, Run); 12] = [
+pub const TARGETS: [(&str, Run); 13] = [
     ("cni_socket", cni::run),
     ("config_files", config::run),
     ("control_socket", control::run),
@@ -37,6 +38,7 @@ pub const TARGETS: [(&str, Run); 12] = [
     ("lab_files", lab::run),
     ("message_decode", message::run),
     ("netlink_parse", netlink::run),
+    ("reflected_octets", reflect::run),
     ("rib_history", rib::run),
     ("session_bytes", session::run),
     ("session_dialogue", dialogue::run),

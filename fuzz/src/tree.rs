@@ -70,6 +70,11 @@ pub fn write(tree: &[Element]) -> Vec<u8> {
     out
 }
 
+/// The body of an UPDATE as [`parse`] takes it.
+pub fn with_context(body: &[u8]) -> Vec<u8> {
+    [&[0], body].concat()
+}
+
 /// Reads a context octet and the body of an UPDATE.
 pub fn parse(input: &[u8]) -> Vec<Element> {
     let mut tree = Vec::new();
