@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgp_core::rib::{PeerClass, RibConfig, Role};
-use bgp_core::session::{PeerConfig, StopReason};
+use bgp_core::session::{LongLivedConfig, PeerConfig, StopReason};
 use bgp_core::time::{Duration, Instant};
 use bgp_core::types::{Asn, MacAddr, PeerId, RouterId, Vni};
 use dataplane::memory::Memory;
@@ -142,6 +142,9 @@ impl Fabric {
         config.passive = matches!(node, Node::Reflector(_)) && !self.reflectors_dial;
         if let Some(restart) = &mut config.graceful_restart {
             restart.families.iter_mut().for_each(|(_, forwarding)| *forwarding = true);
+            // As the daemons ask by themselves.
+            let stale_time_secs = if matches!(node, Node::Reflector(_)) { 86_400 } else { 600 };
+            restart.long_lived = Some(LongLivedConfig { stale_time_secs, max_stale_time_secs: 86_400 });
         }
         config
     }
