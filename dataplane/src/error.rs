@@ -4,9 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
+use bgp_core::rule::Rule;
 use bgp_core::types::Vni;
 use evpn::forwarding::Key;
 use thiserror::Error;
+
+use crate::rules;
 
 /// The kernel's refusal of one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,7 +27,35 @@ impl KernelError {
 
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self.errno, libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::EBUSY | libc::ENOSPC)
+        let may_pass = matches!(self.errno, libc::EAGAIN | libc::EINTR | libc::EBUSY | libc::EEXIST);
+        may_pass || self.rule() == rules::NO_MEMORY || self.rule() == rules::TABLE_FULL
+    }
+
+    /// The rule for counters and logs.
+    pub fn rule(&self) -> Rule {
+        match self.errno {
+            libc::ENOMEM | libc::ENOBUFS => rules::NO_MEMORY,
+            libc::ENOSPC | libc::EXFULL | libc::E2BIG => rules::TABLE_FULL,
+            libc::EEXIST => rules::EXISTS,
+            libc::ENODEV | libc::ENXIO => rules::DEVICE_GONE,
+            _ => rules::REFUSED,
+        }
+    }
+
+    /// What an operator can do about it.
+    pub fn cure(&self) -> &'static str {
+        match self.errno {
+            libc::ENOMEM | libc::ENOBUFS => "free memory on this node",
+            libc::ENOSPC | libc::EXFULL | libc::E2BIG => {
+                "raise the limit of the VXLAN device (`ip link … type vxlan maxaddress`), or take addresses off the LAN"
+            }
+            libc::EEXIST => "remove what another program has made under this name or number",
+            libc::ENODEV | libc::ENXIO => "find out who removes devices; they are made again",
+            libc::EPERM | libc::EACCES => "run as root, or with the capability NET_ADMIN",
+            libc::EOPNOTSUPP => "use a kernel that can do this, 5.10 or later",
+            libc::EAGAIN | libc::EBUSY | libc::EINTR => "wait: it is tried again",
+            _ => "look for another program that changes devices of this node",
+        }
     }
 }
 
@@ -40,7 +71,10 @@ impl From<io::Error> for KernelError {
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = io::Error::from_raw_os_error(self.errno);
-        if self.explanation.is_empty() { write!(f, "{name}") } else { write!(f, "{}: {name}", self.explanation) }
+        if !self.explanation.is_empty() {
+            write!(f, "{}: ", self.explanation)?;
+        }
+        write!(f, "{name}; {}", self.cure())
     }
 }
 
@@ -166,6 +200,17 @@ pub enum ChangeError {
 }
 
 impl ChangeError {
+    /// The rule for counters and logs; none where the change only came too early, or too late.
+    pub fn rule(&self) -> Option<Rule> {
+        match self {
+            Self::NoLan { .. } | Self::NoTunnel { .. } | Self::BatchTooLong => None,
+            Self::VniInUse { .. } => Some(rules::VNI_IN_USE),
+            Self::AddressFamily { .. } => Some(rules::VTEP_FAMILY),
+            Self::Invalid { .. } => Some(rules::INVALID_ROW),
+            Self::Kernel { cause, .. } => Some(cause.rule()),
+        }
+    }
+
     /// Whether trying again may help although nothing else changes. [`ChangeError::NoTunnel`] is cured by applying the
     /// tunnel, which does not count.
     pub fn is_retryable(&self) -> bool {

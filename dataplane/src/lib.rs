@@ -26,6 +26,7 @@ pub mod linux;
 pub mod memory;
 mod model;
 mod plan;
+pub mod rules;
 
 pub use error::{AttachError, ChangeError, Error, KernelError};
 pub use model::{

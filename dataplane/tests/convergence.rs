@@ -84,7 +84,8 @@ enum Event {
     Desire(BTreeMap<Key, Desired>),
     Frame(u32, u8, u8, u8),
     Age(u32, u8),
-    Fail(Key, u32),
+    Fail(Key, u32, i32),
+    Full(usize),
     FailSnapshots(u32),
     Deaf(bool),
     Overrun,
@@ -94,12 +95,18 @@ enum Event {
     Pin(u32, u8, u8),
 }
 
+/// What a kernel says when it has no room, no patience, or somebody was there first.
+fn errno() -> impl Strategy<Value = i32> {
+    prop_oneof![Just(libc::ENOMEM), Just(libc::ENOBUFS), Just(libc::ENOSPC), Just(libc::EEXIST), Just(libc::EBUSY)]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => desired().prop_map(Event::Desire),
         4 => (0..VNIS, 0..2_u8, 0..MACS, 0..MACS).prop_map(|(l, p, s, d)| Event::Frame(l, p, s, d)),
         1 => (0..VNIS, 0..MACS).prop_map(|(l, m)| Event::Age(l, m)),
-        2 => (row(), 1..4_u32).prop_map(|((key, _), times)| Event::Fail(key, times)),
+        2 => (row(), 1..4_u32, errno()).prop_map(|((key, _), times, errno)| Event::Fail(key, times, errno)),
+        1 => (0..6_usize).prop_map(Event::Full),
         1 => (1..3_u32).prop_map(Event::FailSnapshots),
         1 => any::<bool>().prop_map(Event::Deaf),
         1 => Just(Event::Overrun),
@@ -115,7 +122,8 @@ fn happen(memory: &Memory, event: Event) -> Option<BTreeMap<Key, Desired>> {
         Event::Desire(desired) => return Some(desired),
         Event::Frame(l, p, s, d) => _ = memory.frame(vni(l), &port(l, p), mac(s), mac(d)),
         Event::Age(l, m) => memory.age(vni(l), mac(m)),
-        Event::Fail(key, times) => memory.fail(key, times),
+        Event::Fail(key, times, errno) => memory.fail_with(key, times, errno),
+        Event::Full(limit) => memory.set_row_limit(limit),
         Event::FailSnapshots(times) => memory.fail_snapshots(times),
         Event::Deaf(deaf) => memory.set_deaf(deaf),
         Event::Overrun => memory.overrun(),
@@ -144,6 +152,8 @@ fn resync(memory: &mut Memory, desired: &BTreeMap<Key, Desired>) {
 struct Caller {
     desired: BTreeMap<Key, Desired>,
     dirty: Vec<Key>,
+    /// Something was lost: everything is to be compared.
+    audit: bool,
 }
 
 impl Caller {
@@ -162,12 +172,15 @@ impl Caller {
                 Observation::TunnelGone { vni } => {
                     self.dirty.extend(self.desired.keys().filter(|&&key| lan_of(key) == vni));
                 }
-                Observation::Overrun => {
-                    resync(memory, &self.desired);
-                    self.dirty.clear();
-                }
+                Observation::Overrun => self.audit = true,
                 _ => {}
             }
+        }
+        if self.audit
+            && let Ok(snapshot) = memory.snapshot()
+        {
+            self.audit = false;
+            self.dirty.extend(plan(&self.desired, &snapshot).into_iter().map(|change| change.key));
         }
         self.dirty.sort_unstable();
         self.dirty.dedup();
@@ -202,6 +215,7 @@ proptest! {
             }
         }
         memory.set_deaf(false);
+        memory.set_row_limit(usize::MAX);
         resync(&mut memory, &desired);
         forwards_as(&memory, &desired)?;
     }
@@ -209,7 +223,7 @@ proptest! {
     #[test]
     fn following_observations_is_enough_while_none_is_lost(events in proptest::collection::vec(event(), 0..40)) {
         let mut memory = kernel();
-        let mut caller = Caller { desired: BTreeMap::new(), dirty: Vec::new() };
+        let mut caller = Caller { desired: BTreeMap::new(), dirty: Vec::new(), audit: false };
         for event in events.into_iter().filter(|event| !matches!(event, Event::Deaf(_))) {
             if let Some(new) = happen(&memory, event) {
                 caller.desire(new);
@@ -217,6 +231,7 @@ proptest! {
             caller.follow(&mut memory);
         }
         memory.fail_snapshots(0);
+        memory.set_row_limit(usize::MAX);
         for _ in 0..10 {
             caller.follow(&mut memory);
         }

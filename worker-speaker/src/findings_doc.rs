@@ -33,6 +33,7 @@ const SECTIONS: &[(&str, &[Rule])] = &[
     ("Connections and peers", bgp_io::rules::ALL),
     ("Tables", bgp_core::rib::rules::ALL),
     ("EVPN", evpn::rules::ALL),
+    ("Kernel", dataplane::rules::ALL),
 ];
 
 fn document() -> String {
@@ -70,7 +71,7 @@ fn codes_are_unique_and_fit_for_labels() {
         assert!(codes.insert(code), "{code} stands for two rules");
         assert!(!rule.meaning().is_empty() && !rule.meaning().ends_with('.'), "{code}");
         let reference = rule.reference();
-        let is_known = ["RFC ", "limit: ", "policy: "].iter().any(|kind| reference.starts_with(kind));
+        let is_known = ["RFC ", "limit: ", "policy: ", "kernel: "].iter().any(|kind| reference.starts_with(kind));
         assert!(is_known, "{code}: {reference}");
     }
 }

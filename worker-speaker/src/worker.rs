@@ -29,9 +29,9 @@ use daemon::show::{Rows, Topic};
 use daemon::speaker::{Identity, neighbor, peer_rows};
 use dataplane::actor::{Events, Handle};
 use dataplane::{AttachError, Attached, Change, ChangeError};
+use evpn::Engine;
 use evpn::config::{DuplicateAction, DuplicateDetection};
 use evpn::forwarding::Key;
-use evpn::{Engine, Report};
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -39,7 +39,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::attach::remove;
 use crate::attachments::Store;
 use crate::cni_server::{self, CniRequest};
-use crate::core::{Attachment, Core, Routing, Work};
+use crate::core::{Attachment, Core, Notice, Routing, Work};
 use crate::metrics::Metrics;
 use crate::settings::{Options, Overlay, RouteTargetForm, Settings};
 use crate::show;
@@ -254,9 +254,9 @@ impl Worker {
         while let Some(work) = self.core.poll_work() {
             self.carry_out(work);
         }
-        while let Some((peer, report)) = self.core.poll_report() {
-            let who = peer.and_then(|peer| self.speaker.address(peer)).map_or(Who::Host, Who::Peer);
-            self.speaker.ledger().note(who, report.rule(), report.action(), 1, || evidence(&report));
+        while let Some(notice) = self.core.poll_notice() {
+            let who = notice.peer().and_then(|peer| self.speaker.address(peer)).map_or(Who::Host, Who::Peer);
+            self.speaker.ledger().note(who, notice.rule(), notice.action(), 1, || evidence(&notice));
         }
         self.ready.set(self.speaker.peers().any(|peer| peer.session.is_some()));
     }
@@ -389,13 +389,13 @@ impl Worker {
     }
 }
 
-/// What the log shows of a report: its text, and the route as it stands in an UPDATE.
-fn evidence(report: &Report) -> Evidence {
+/// What the log shows of a notice: its text, and the route as it stands in an UPDATE.
+fn evidence(notice: &Notice) -> Evidence {
     let mut message = BytesMut::new();
-    if let Some(key) = report.route() {
+    if let Some(key) = notice.route() {
         Evpn::encode_withdrawal(key, &mut message);
     }
-    Evidence { message: message.freeze(), detail: report.to_string(), ..Evidence::default() }
+    Evidence { message: message.freeze(), detail: notice.to_string(), ..Evidence::default() }
 }
 
 /// Waits for the batch under way; for ever if there is none. Cancel-safe.

@@ -108,6 +108,14 @@ impl Linux {
         let wanted_alias = cut_alias(lan);
         let mut batch = Batch::default();
         let existing = self.table.lan(vni).and_then(|lan| lan.bridge).and_then(|index| self.table.link(index));
+        let exists = existing.is_some();
+        if !exists && let Some(stranger) = self.table.link_named(&name).map(|link| link.index) {
+            warn!(%vni, "{name} is no bridge: in the overlay namespace it is in the way and removed");
+            if let Err(error) = self.remove_devices(&BTreeSet::from([stranger])) {
+                warn!(%error, "cannot remove {name}");
+            }
+        }
+        let existing = self.table.lan(vni).and_then(|lan| lan.bridge).and_then(|index| self.table.link(index));
         if existing.is_none() {
             let bridge = LinkBridge::new(&name).mcast_snooping(false).stp_state(BridgeStpState::Disabled).build();
             new_link(&mut batch, bridge);
@@ -391,6 +399,17 @@ impl Linux {
     fn repair_lan(&mut self, vni: Vni) -> Result<(), Error> {
         let Some(lan) = self.table.lan(vni).filter(|lan| !lan.ports.is_empty()) else { return Ok(()) };
         let up = lan.bridge.and_then(|index| self.table.link(index)).is_some_and(|link| link.up);
+        let resized = lan.tunnel.and_then(|index| self.table.link(index)).filter(|link| link.mtu != self.mtu_max);
+        let resized = resized.map(|link| (link.index, link.mtu));
+        if let Some((index, mtu)) = resized {
+            warn!(%vni, mtu, wanted = self.mtu_max, "somebody changed the MTU of the VXLAN device: setting it again");
+            let message = set(LinkUnspec::new_with_index(index).mtu(self.mtu_max).build());
+            if let Err(cause) = self.overlay.request(message, MODIFY) {
+                warn!(%vni, %cause, "cannot set the MTU of the VXLAN device");
+            }
+            self.drain()?;
+        }
+        let Some(lan) = self.table.lan(vni) else { return Ok(()) };
         let loose = self.table.loose_ports(vni);
         if up && loose.is_empty() {
             return Ok(());

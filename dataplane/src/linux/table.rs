@@ -178,6 +178,11 @@ impl Table {
     // ---- links ----
 
     fn link_changed(&mut self, link: Link) {
+        let is_resized = self.links.get(&link.index).is_some_and(|known| known.mtu != link.mtu);
+        if let Some(&vni) = self.tunnel_lan.get(&link.index).filter(|_| is_resized) {
+            // Ours has one MTU from its birth; that of another is its owner's matter.
+            self.broken.extend((self.ownership == Ownership::Ours).then_some(vni));
+        }
         let mut touched = self.unindex(link.index);
         touched.extend(self.lans_of(&link));
         self.by_name.insert(link.name.clone(), link.index);
@@ -439,7 +444,7 @@ impl Table {
         if !mac.is_unicast() || row.state & libc::NUD_PERMANENT != 0 {
             return;
         }
-        let sticky = row.flags & NTF_STICKY != 0;
+        let sticky = row.flags & NTF_STICKY != 0 || is_static(&row);
         let Some(lan) = self.lans.get_mut(&vni) else { return };
         let Some(port) = lan.ports.get(&row.index).cloned() else { return };
         let known = lan.local.insert(mac, (row.index, sticky));
@@ -617,4 +622,9 @@ fn remove_from(lists: &mut HashMap<u32, BTreeSet<u32>>, of: Option<u32>, index: 
             lists.remove(&of);
         }
     }
+}
+
+/// Set by an administrator: no frame has taught the bridge this row, and no control plane.
+fn is_static(row: &Row) -> bool {
+    row.state & libc::NUD_NOARP != 0 && row.flags & libc::NTF_EXT_LEARNED == 0
 }

@@ -45,7 +45,10 @@ struct Kernel {
     lans: BTreeMap<Vni, Lan>,
     pending: VecDeque<Observation>,
     bell: UnixStream,
-    failures: BTreeMap<Key, u32>,
+    /// Writes of a key that are to fail, and with which error number.
+    failures: BTreeMap<Key, (u32, i32)>,
+    /// The most rows that a VXLAN device takes.
+    row_limit: usize,
     snapshot_failures: u32,
     deaf: bool,
 }
@@ -67,6 +70,7 @@ impl Memory {
             pending: VecDeque::new(),
             bell,
             failures: BTreeMap::new(),
+            row_limit: usize::MAX,
             snapshot_failures: 0,
             deaf: false,
         };
@@ -138,7 +142,17 @@ impl Memory {
 
     /// The next `times` writes of a key fail with "out of memory", the first half of a pair of rows done.
     pub fn fail(&self, key: Key, times: u32) {
-        self.lock().failures.insert(key, times);
+        self.fail_with(key, times, libc::ENOMEM);
+    }
+
+    /// The same with another error number.
+    pub fn fail_with(&self, key: Key, times: u32, errno: i32) {
+        self.lock().failures.insert(key, (times, errno));
+    }
+
+    /// A VXLAN device takes no more than so many rows of remote MACs and VTEPs together; those that are there stay.
+    pub fn set_row_limit(&self, limit: usize) {
+        self.lock().row_limit = limit;
     }
 
     /// The next `times` snapshots fail.
@@ -234,16 +248,17 @@ impl Kernel {
     }
 
     fn change(&mut self, change: &Change) -> Result<(), ChangeError> {
-        let Some(left) = self.failures.get_mut(&change.key).filter(|left| **left > 0) else {
+        let Some((left, errno)) = self.failures.get_mut(&change.key).filter(|(left, _)| *left > 0) else {
             return self.write(change);
         };
         *left -= 1;
+        let cause = KernelError::new(*errno);
         if let (Key::Mac(vni, mac), Some(Desired::RemoteMac { vtep, .. })) = (change.key, change.desired)
             && let Some(tunnel) = self.lans.get_mut(&vni).and_then(|lan| lan.tunnel.as_mut())
         {
             tunnel.rows.insert(mac, vtep);
         }
-        Err(ChangeError::Kernel { action: "writing a row", cause: KernelError::new(libc::ENOMEM) })
+        Err(ChangeError::Kernel { action: "writing a row", cause })
     }
 
     fn write(&mut self, change: &Change) -> Result<(), ChangeError> {
@@ -260,7 +275,11 @@ impl Kernel {
         let Some((lan, mut tunnel)) = lan.and_then(|lan| lan.tunnel.take().map(|tunnel| (lan, tunnel))) else {
             return if change.desired.is_some() { Err(ChangeError::NoTunnel { vni }) } else { Ok(()) };
         };
-        let result = write_row(lan, &mut tunnel, change);
+        let result = if has_room(&tunnel, change, self.row_limit) {
+            write_row(lan, &mut tunnel, change)
+        } else {
+            Err(ChangeError::Kernel { action: "writing a row", cause: KernelError::new(libc::ENOSPC) })
+        };
         lan.tunnel = Some(tunnel);
         result
     }
@@ -310,6 +329,16 @@ impl Kernel {
         lan.ports.insert(request.port, mtu);
         Ok(Attached { mac, mtu, host_interface, host_index: 0 })
     }
+}
+
+/// Whether a VXLAN device takes one more row, if the change asks for one.
+fn has_room(tunnel: &Tunnel, change: &Change, limit: usize) -> bool {
+    let is_new = match (change.key, change.desired) {
+        (Key::Mac(_, mac), Some(_)) => !tunnel.rows.contains_key(&mac),
+        (Key::Flood(_, vtep), Some(_)) => !tunnel.flood.contains(&vtep),
+        _ => false,
+    };
+    !is_new || tunnel.rows.len() + tunnel.flood.len() < limit
 }
 
 fn write_row(lan: &mut Lan, tunnel: &mut Tunnel, change: &Change) -> Result<(), ChangeError> {

@@ -119,8 +119,8 @@ impl Worker {
         while let Some(work) = self.core.poll_work() {
             self.carry_out(work, around);
         }
-        while let Some((_, report)) = self.core.poll_report() {
-            around.world.trace.note(now, format_args!("w{} reports: {report}", around.machine.index));
+        while let Some(notice) = self.core.poll_notice() {
+            around.world.trace.note(now, format_args!("w{} reports: {notice}", around.machine.index));
         }
     }
 

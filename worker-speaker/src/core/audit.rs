@@ -9,7 +9,7 @@ use evpn::Claim;
 use evpn::forwarding::{Desired, Key};
 use evpn::show::{MacStatus, Place};
 
-use super::{AUDIT_RETRY, Attachment, Core, Work};
+use super::{AUDIT_RETRY, Attachment, Core, Notice, Work};
 
 impl Core {
     /// Takes over what a former life left in the kernel, and the attachments it remembered. The rows taken over.
@@ -52,6 +52,7 @@ impl Core {
 
     /// The kernel held not still for a snapshot: too much is going on; a later round will see it.
     pub fn audit_failed(&mut self, now: Instant) {
+        self.notice(Notice::TablesUnsteady);
         self.audit_needed = false;
         self.next_audit = now + AUDIT_RETRY;
     }

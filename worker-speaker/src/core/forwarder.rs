@@ -19,6 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Finished {
     /// Changes that the kernel now holds.
     pub applied: Vec<Change>,
+    /// What the kernel refused, and when it is tried again.
+    pub refused: Vec<(Key, ChangeError, Duration)>,
     /// Tunnels that appeared after rows of theirs had failed for want of them: all rows of the LAN are to be marked.
     pub tunnels_after_failure: BTreeSet<Vni>,
 }
@@ -103,13 +105,18 @@ impl Forwarder {
                     }
                     finished.applied.push(change);
                 }
-                Err(error) => self.failed(change.key, &error, now),
+                Err(error) => {
+                    if let Some(pause) = self.failed(change.key, &error, now) {
+                        finished.refused.push((change.key, error, pause));
+                    }
+                }
             }
         }
         finished
     }
 
-    fn failed(&mut self, key: Key, error: &ChangeError, now: Instant) {
+    /// A key could not be written; yields the pause until it is tried again, if nothing else will mark it.
+    fn failed(&mut self, key: Key, error: &ChangeError, now: Instant) -> Option<Duration> {
         self.counters.failed += 1;
         match error {
             // The tunnel's own key is dirty or failed too; its success marks these rows again.
@@ -117,16 +124,18 @@ impl Forwarder {
                 tracing::debug!(?key, "waits for its VXLAN device");
                 self.without_tunnel.insert(*vni);
                 self.failed.remove(&key);
+                None
             }
             // The LAN's last member has gone meanwhile; a new one marks everything again.
             ChangeError::NoLan { .. } => {
                 self.failed.remove(&key);
+                None
             }
             _ => {
                 let pause = self.failed.get(&key).map_or(FIRST_PAUSE, |(_, pause)| *pause);
-                tracing::warn!(?key, %error, retry_in = ?pause, "forwarding state not written");
                 let next = (pause * 2).min(LONGEST_PAUSE);
                 self.failed.insert(key, (now + pause, next));
+                Some(pause)
             }
         }
     }

@@ -16,6 +16,7 @@
 
 mod audit;
 mod forwarder;
+mod notice;
 mod ports;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,17 +27,18 @@ use bgp_core::time::{Duration, Instant};
 use bgp_core::types::{MacAddr, PeerId, Vni};
 use dataplane::{Change, ChangeError, Observation, PortId};
 use evpn::forwarding::Key;
-use evpn::{Claim, ClaimError, Engine, Report};
+use evpn::{Claim, ClaimError, Engine};
 
 pub use self::forwarder::{Counters, Forwarder};
+pub use self::notice::Notice;
 pub use self::ports::{Port, Ports};
 
 /// How often all forwarding state is compared with the kernel's, beside what notifications tell.
 pub const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 /// How soon a comparison is tried again for which the kernel held not still.
 const AUDIT_RETRY: Duration = Duration::from_secs(1);
-/// Reports on routes that wait for an owner who does not poll; the engine keeps and counts further ones.
-const MAX_REPORTS: usize = 1_024;
+/// Notices that wait for an owner who does not poll; of further ones nothing is kept.
+const MAX_NOTICES: usize = 16_384;
 
 /// An attachment as its ADD asked for it: what a restarted worker must know beyond what stands on its device.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -88,8 +90,8 @@ pub struct Core {
     audit_needed: bool,
     next_audit: Instant,
     work: VecDeque<Work>,
-    /// Reports on routes, each with the peer that announced them.
-    reports: VecDeque<(PeerId, Report)>,
+    /// What an operator should know and has not polled.
+    notices: VecDeque<Notice>,
 }
 
 impl Core {
@@ -106,7 +108,7 @@ impl Core {
             audit_needed: false,
             next_audit: now + AUDIT_INTERVAL,
             work: VecDeque::new(),
-            reports: VecDeque::new(),
+            notices: VecDeque::new(),
         }
     }
 
@@ -187,10 +189,14 @@ impl Core {
 
     /// What the engine has to say now is about a route of this peer.
     fn attribute_reports(&mut self, peer: PeerId) {
-        while self.reports.len() < MAX_REPORTS
-            && let Some(report) = self.engine.poll_report()
-        {
-            self.reports.push_back((peer, report));
+        while let Some(report) = self.engine.poll_report() {
+            self.notice(Notice::Route { peer, report });
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < MAX_NOTICES {
+            self.notices.push_back(notice);
         }
     }
 
@@ -220,17 +226,19 @@ impl Core {
         self.work.pop_front()
     }
 
-    /// The next thing that an operator should know, with the peer whose route it is about.
-    pub fn poll_report(&mut self) -> Option<(Option<PeerId>, Report)> {
-        match self.reports.pop_front() {
-            Some((peer, report)) => Some((Some(peer), report)),
-            None => self.engine.poll_report().map(|report| (None, report)),
-        }
+    /// The next thing that an operator should know.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front().or_else(|| self.engine.poll_report().map(Notice::Lan))
     }
 
     /// A batch was carried out, with one result for each change.
     pub fn applied(&mut self, changes: Vec<Change>, results: Vec<Result<(), ChangeError>>, now: Instant) {
         let finished = self.forwarder.finished(changes, results, now);
+        for (key, error, retry_in) in finished.refused {
+            if let Some(rule) = error.rule() {
+                self.notice(Notice::NotWritten { key, error, rule, retry_in });
+            }
+        }
         for Change { key, desired } in finished.applied {
             if let (Key::Mac(vni, mac), Some(_)) = (key, desired) {
                 self.engine.written_remote(vni, mac, now);
@@ -331,15 +339,23 @@ impl Core {
                 }
             }
             Observation::DeviceMac { vni, mac, present } => self.engine.device(vni, mac, present, now),
-            Observation::RowDisturbed { key } => self.forwarder.mark(key),
-            Observation::TunnelGone { vni } => self.mark_lan(vni),
+            Observation::RowDisturbed { key } => {
+                self.notice(Notice::RowDisturbed(key));
+                self.forwarder.mark(key);
+            }
+            Observation::TunnelGone { vni } => {
+                self.notice(Notice::TunnelGone(vni));
+                self.mark_lan(vni);
+            }
             Observation::PortGone { port, .. } => {
                 self.forget_port(&port, now);
                 if !self.adopts {
                     self.remove_device(port);
                 }
             }
-            Observation::LanAppeared { .. } | Observation::LanGone { .. } | Observation::Overrun => {
+            Observation::LanAppeared { .. } | Observation::LanGone { .. } => self.audit_needed = true,
+            Observation::Overrun => {
+                self.notice(Notice::NotificationsLost);
                 self.audit_needed = true;
             }
         }
