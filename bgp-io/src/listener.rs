@@ -13,7 +13,6 @@ use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Sender;
-use tracing::warn;
 
 use crate::api::{Event, Incoming, IoError};
 use crate::ledger::{Evidence, Ledger, Who};
@@ -176,7 +175,9 @@ pub(crate) async fn accept(listener: TcpListener, admission: Arc<Admission>, eve
             Ok((stream, from)) => admission.admit(stream, from, &events),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                warn!(%error, "cannot accept connections; if descriptors are short, raise the limit of open files");
+                let detail = format!("{error}; raise the limit of open files, or free memory");
+                let evidence = || Evidence { detail, ..Evidence::default() };
+                admission.ledger.note(Who::Host, rules::ACCEPT_FAILED, Action::Note, 1, evidence);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -5,6 +5,8 @@ bgp_core::rules! {
         "A connection came from an address that is neither a peer's nor in an accepted prefix";
     TTL = "ttl", "RFC 5082 section 3", "A connection did not come with TTL 255, which GTSM demands";
     ACCEPT_BUSY = "accept-busy", "limit: queue of strangers", "A connection came while too many others wait to be judged";
+    ACCEPT_FAILED = "accept-failed", "kernel: EMFILE, ENFILE, ENOBUFS, ENOMEM",
+        "A connection could not be accepted for want of descriptors or memory; it is tried again soon";
     CONNECTION_SUPERSEDED = "connection-superseded", "limit: 2 connections waiting for a peer",
         "A peer opened connections faster than they could be taken over; the oldest was closed";
     TOO_MANY_PEERS = "too-many-peers", "RFC 4486 section 4, limit: max_dynamic_peers",

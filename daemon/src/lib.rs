@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | the TOML schema that reflector and worker share, and how a whole file is checked |
 //! | [`control`] | the Unix socket on which `megalos show` asks, client and server |
+//! | [`descriptors`] | the limit of open files |
 //! | [`show`] | the rows that are asked for, and their tables |
 //! | [`http`] | `/metrics`, `/healthz`, `/readyz` |
 //! | [`options`] | flags that both daemons have; settings at start and on reload |
@@ -14,6 +15,7 @@
 
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod http;
 mod log_writer;
 pub mod options;

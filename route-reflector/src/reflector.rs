@@ -7,6 +7,7 @@ use bgp_core::rule::Action;
 use bgp_core::session::StopReason;
 use bgp_io::{Event, Evidence, Incoming, Io, Speaker, Who, rules};
 use daemon::control::{Answer, Pending};
+use daemon::descriptors;
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
 use daemon::routes::route_rows;
@@ -16,7 +17,7 @@ use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows};
 use prometheus::Registry;
 use tokio::sync::mpsc;
 
-use crate::settings::{Options, Settings};
+use crate::settings::{DYNAMIC_PEERS, Options, Settings};
 
 /// Events that may wait before sessions stop reading.
 const EVENT_QUEUE: usize = 1_024;
@@ -25,6 +26,7 @@ const EVENT_BATCH: usize = 256;
 
 /// Runs until told to stop; the error is for people.
 pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
+    let max_dynamic_peers = max_dynamic_peers(&settings)?;
     let registry = Registry::new();
     let metrics = SpeakerMetrics::new(&registry).map_err(|error| error.to_string())?;
     let ready = Readiness::default();
@@ -37,7 +39,8 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     config.hash_seed = daemon::run::hash_seed();
     config.log_limit_octets = settings.limits.shared_log_octets;
     config.dead_destinations_limit = settings.limits.withdrawn_routes;
-    let mut reflector = Reflector { speaker: Speaker::new(config, io), options, settings, metrics, ready };
+    let speaker = Speaker::new(config, io);
+    let mut reflector = Reflector { speaker, options, settings, metrics, ready, max_dynamic_peers };
     reflector.configure_peers()?;
     reflector.speaker.io().open().map_err(|error| error.to_string())?;
     tracing::info!(
@@ -47,6 +50,17 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
         "reflecting"
     );
     reflector.main_loop(events, service).await
+}
+
+/// How many peers may come by themselves, by the settings and by what open files there are.
+fn max_dynamic_peers(settings: &Settings) -> Result<usize, String> {
+    let wanted = settings.limits.dynamic_peers.filter(|_| !settings.accept.is_empty());
+    let files = descriptors::raise();
+    let peers = descriptors::room_for_dynamic(files, settings.peers.len(), wanted, DYNAMIC_PEERS)?;
+    if peers < wanted.unwrap_or(DYNAMIC_PEERS) && !settings.accept.is_empty() {
+        tracing::warn!(files, peers, "the limit of open files leaves room for so many peers that come by themselves");
+    }
+    Ok(peers)
 }
 
 fn accepted(settings: &Settings) -> Vec<(ipnet::IpNet, Option<String>, bool)> {
@@ -61,6 +75,7 @@ struct Reflector {
     settings: Settings,
     metrics: SpeakerMetrics,
     ready: Readiness,
+    max_dynamic_peers: usize,
 }
 
 impl Reflector {
@@ -152,7 +167,7 @@ impl Reflector {
     fn judge(&mut self, incoming: Incoming) {
         let address = incoming.from;
         let Some(accept) = self.settings.accepts(address.ip()) else { return };
-        let limit = self.settings.limits.dynamic_peers;
+        let limit = self.max_dynamic_peers;
         if self.speaker.dynamic_peers() >= limit && !self.speaker.make_room() {
             let detail = format!("{limit} are there; raise max_dynamic_peers if they are all right");
             let evidence = || Evidence { detail, ..Evidence::default() };

@@ -72,11 +72,15 @@ pub struct Accept {
     pub key: Option<String>,
 }
 
+/// Peers that may come by themselves where the settings do not say.
+pub const DYNAMIC_PEERS: usize = 10_000;
+
 /// What all peers together may cost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Peers that may come by themselves from accepted prefixes.
-    pub dynamic_peers: usize,
+    /// Peers that may come by themselves from accepted prefixes; unless given, [`DYNAMIC_PEERS`] or as many as there are
+    /// open files for.
+    pub dynamic_peers: Option<usize>,
     /// Encoded octets that an update group keeps for members that have not read them yet; who is further behind is served
     /// from the table.
     pub shared_log_octets: usize,
@@ -86,7 +90,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { dynamic_peers: 10_000, shared_log_octets: 16 << 20, withdrawn_routes: 1 << 20 }
+        Self { dynamic_peers: None, shared_log_octets: 16 << 20, withdrawn_routes: 1 << 20 }
     }
 }
 
@@ -100,12 +104,7 @@ impl Limits {
             value.map_or(default, |value| usize::try_from(value).unwrap_or(usize::MAX))
         };
         Self {
-            dynamic_peers: at_least(
-                file.max_dynamic_peers.map(u64::from),
-                defaults.dynamic_peers,
-                1,
-                "max_dynamic_peers",
-            ),
+            dynamic_peers: file.max_dynamic_peers.map(|peers| at_least(Some(peers.into()), 1, 1, "max_dynamic_peers")),
             shared_log_octets: at_least(
                 file.max_shared_log_octets,
                 defaults.shared_log_octets,

@@ -21,6 +21,7 @@ use bgp_core::wire::{Evpn, WireNlri as _};
 use bgp_io::{Event, Evidence, Io, Speaker, Who};
 use bytes::BytesMut;
 use daemon::control::{Answer, Pending};
+use daemon::descriptors;
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
 use daemon::routes::route_rows;
@@ -102,6 +103,7 @@ pub struct Started {
 
 /// Opens all sockets and takes over what the kernel holds; the error is for people, and nothing was changed then.
 pub async fn start(options: Options, settings: Settings, dataplane: Handle, events: Events) -> Result<Started, String> {
+    descriptors::room_for_dynamic(descriptors::raise(), settings.peers.len(), Some(0), 0)?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).map_err(|error| error.to_string())?;
     let ready = Readiness::default();

@@ -303,3 +303,141 @@ fn what_a_worker_puts_into_its_kernel_for_one_lan_is_limited() {
     worker.wait_row(LAN, "02:00:00:00:00:01", None);
     worker.wait_row(LAN, "02:00:00:00:00:04", Some(IpAddr::from(sources[0])));
 }
+
+/// The arguments of a reflector that may have so many open files, with this configuration.
+fn with_files(host: &Host, files: u32, config: &str) -> Vec<String> {
+    let path = host.directory().join("rr.toml");
+    std::fs::write(&path, config).unwrap_or_else(|error| panic!("{error}"));
+    let program = tests::programs::path("megalos-rr");
+    let line = format!("ulimit -n {files}; exec {} --config {}", program.display(), path.display());
+    vec!["-c".to_owned(), line]
+}
+
+fn accepting(keys: &str) -> String {
+    format!("listen = [\"{REFLECTOR}\"]\nhttp = \"{HTTP}\"\n{keys}\n[[accept]]\nprefix = \"10.0.0.0/24\"\n")
+}
+
+#[test]
+fn more_peers_than_open_files_are_refused_at_the_start() {
+    let fabric = Fabric::empty(Family::V4);
+    let host = fabric.host("rr1", 1);
+    let arguments = with_files(&host, 200, &accepting("max_dynamic_peers = 1000"));
+    let output = host.run("sh", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for part in ["1000 peers need 2160 open files", "may have 200", "ulimit -n", "max_dynamic_peers"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
+fn a_reflector_without_descriptors_keeps_its_sessions_and_accepts_again_once_it_has_some() {
+    let fabric = Fabric::empty(Family::V4);
+    let mut host = fabric.host("rr1", 1);
+    let arguments = with_files(&host, 400, &accepting(""));
+    let mut command = host.command("sh");
+    command.args(&arguments);
+    let pid = host.spawn("megalos-rr", command);
+    wait::until_true("the reflector to listen", || host.try_sh("ss -tln | grep -q :1179").status.success());
+    assert!(host.log("megalos-rr").contains("limit of open files leaves room"), "{}", host.log("megalos-rr"));
+    let peers = fabric.host("peers", 50);
+    for last in 51..=90 {
+        peers.sh(&format!("ip address add 10.0.0.{last}/24 dev eth0"));
+    }
+    let mut good = establish(&peers, GREEDY);
+    host.sh(&format!("prlimit --pid {pid} --nofile=40:400"));
+    // Each is a peer by itself; at some point there is no descriptor for the next.
+    let crowd: Vec<_> = (51..=90).filter_map(|last| open(&peers, [10, 0, 0, last]).ok()).collect();
+    wait::until_true("the want of descriptors to be logged", || host.log("megalos-rr").contains("accept-failed"));
+    // Who is there is served meanwhile: what it sends is answered.
+    good.send(&tests::bgp::default_membership(GREEDY));
+    good.send(&tests::bgp::end_of_memberships());
+    good.send(&withdraw(&[]));
+    assert!(good.receive_kind(tests::bgp::UPDATE).is_some(), "the session was lost");
+    host.sh(&format!("prlimit --pid {pid} --nofile=400:400"));
+    drop(crowd);
+    let mut late = establish(&peers, MODEST);
+    late.send(&tests::bgp::message(tests::bgp::KEEPALIVE, &[]));
+    wait::until_true("the failures to be counted", || {
+        let (_, text) = http::get(&host, HTTP, "/metrics");
+        text.lines().any(|line| line.contains("\"accept-failed\"") && line.contains("peer=\"host\""))
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_session() {
+    let fabric = Fabric::empty(Family::V4);
+    let mut host = fabric.host("rr1", 1);
+    let path = host.directory().join("rr.toml");
+    std::fs::write(&path, accepting("")).unwrap_or_else(|error| panic!("{error}"));
+    // The pipe's reader never reads: 64 KiB, and a write would wait for ever.
+    let program = tests::programs::path("megalos-rr");
+    let line = format!("MEGALOS_LOG=trace {} --config {} 2>&1 | sleep 600", program.display(), path.display());
+    let mut command = host.command("sh");
+    command.args(["-c", &line]);
+    host.spawn("shell", command);
+    wait::until_true("the reflector to listen", || host.try_sh("ss -tln | grep -q :1179").status.success());
+    let peers = fabric.host("peers", 50);
+    peers.sh("ip address add 10.0.0.51/24 dev eth0");
+    let (mut sender, mut receiver) = (establish(&peers, GREEDY), establish(&peers, MODEST));
+    receiver.send(&tests::bgp::default_membership(MODEST));
+    receiver.send(&tests::bgp::end_of_memberships());
+    // Each of these is worth a line; their messages alone fill the pipe many times over.
+    let strange = evpn_route(99, &[7; 200]);
+    for number in 1..=3_000 {
+        let both = [strange.clone(), mac_route(GREEDY, LAN, mac(number))];
+        sender.send(&update(&[base(LAN), vec![reach(GREEDY, &both)]].concat()));
+    }
+    for _ in 0..200 {
+        // Connections that are refused are logged at once, by the listener.
+        let stranger =
+            Connection::open(&peers, IpAddr::from(MODEST), REFLECTOR.parse().unwrap_or_else(|e| panic!("{e}")));
+        drop(stranger);
+    }
+    let last = mac(3_000);
+    loop {
+        let body = receiver.receive_kind(tests::bgp::UPDATE).unwrap_or_else(|| panic!("the session was lost"));
+        if body.windows(6).any(|part| part == last) {
+            break;
+        }
+    }
+    let (status, text) = http::get(&host, HTTP, "/metrics");
+    assert!(status == 200 && text.contains("rule=\"evpn-route-type\"} 3000"), "{status}: {text}");
+}
+
+#[test]
+fn a_kernel_table_that_is_full_is_named_and_filled_once_there_is_room() {
+    let fabric = Fabric::empty(Family::V4);
+    let _reflector = Reflector::start(fabric.host("rr1", 1), REFLECTOR, &["10.0.0.0/24"], &[]);
+    let host = fabric.host("small", 11);
+    host.sh(&format!(
+        "ip link add br{LAN} up type bridge &&
+         ip link add vx{LAN} up master br{LAN} type vxlan id {LAN} dstport 4789 local 10.0.0.11 nolearning maxaddress 4"
+    ));
+    let worker = Worker::adopt(host, "10.0.0.11", &[REFLECTOR]);
+    worker.wait_established();
+    let peers = fabric.host("peers", 50);
+    let mut session = establish(&peers, GREEDY);
+    session.send(&multicast(GREEDY, LAN));
+    (1..=6).for_each(|number| session.send(&routes(GREEDY, LAN, number, &[])));
+    let rows = || {
+        let table = worker.host.sh(&format!("bridge fdb show dev vx{LAN}"));
+        table.lines().filter(|row| row.contains("dst 10.0.0.50")).count()
+    };
+    wait::until("the full table to be named with its cure", || {
+        let log = worker.host.log("megalos-speaker");
+        let named = log.lines().any(|line| line.contains("kernel-table-full") && line.contains("maxaddress"));
+        if named && rows() == 4 { Ok(()) } else { Err(format!("{} rows, {log}", rows())) }
+    });
+    // Two go, of those that are in the table or of those that wait: all that is announced then is there.
+    (1..=3).for_each(|number| session.send(&withdraw(&[mac_route(GREEDY, LAN, mac(number))])));
+    for number in 4..=6 {
+        let wanted = mac(number).map(|octet| format!("{octet:02x}")).join(":");
+        wait::until(&format!("{wanted} in the kernel"), || {
+            match tests::handmade::vtep_of(&worker.host, LAN, &wanted) {
+                Some(vtep) if vtep == "10.0.0.50" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+}
