@@ -99,6 +99,8 @@ fn ping_between_nodes(vteps: [&str; 2], overhead: u32) {
         let other = 1 - n;
         apply(linux, &[tunnel(7), flood(7, vteps[other]), remote(7, macs[other], vteps[other], false)]);
     }
+    // The kernel brings links up in its own time.
+    eventually("the pods reach each other", || try_sh("ip netns exec pod0 ping -c1 -W1 10.0.0.2").0);
     let payload = 9000 - overhead - 28;
     sh(&format!("ip netns exec pod0 ping -M do -c3 -i 0.05 -W2 -s {payload} 10.0.0.2"));
     let (passed, _) = try_sh(&format!("ip netns exec pod0 ping -M do -c1 -W1 -s {} 10.0.0.2", payload + 1));
