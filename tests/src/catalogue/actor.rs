@@ -20,6 +20,8 @@ pub struct Actor {
     pub marker: [u8; 6],
     /// Whether it is of another AS.
     pub external: bool,
+    /// The BGP identifier of the daemon that it speaks with.
+    pub daemon: [u8; 4],
 }
 
 impl Actor {
@@ -31,7 +33,14 @@ impl Actor {
             key: [0x02, 0xca, profile.octet(), high, low, 1],
             marker: [0x02, 0xca, profile.octet(), high, low, 2],
             external: profile == Profile::External,
+            daemon: [10, 0, 0, 1],
         }
+    }
+
+    /// The same actor, towards a daemon with this BGP identifier.
+    #[must_use]
+    pub fn towards(self, daemon: [u8; 4]) -> Self {
+        Self { daemon, ..self }
     }
 
     /// The octets of its address.

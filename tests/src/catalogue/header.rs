@@ -6,8 +6,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::actor::Actor;
+use super::dialogue::confirm;
 use super::segments::{ACK, RST, SYN, Segment, send};
-use super::stage::{Stage, confirm};
+use super::stage::Stage;
 use super::{Profile, Row, Verdict};
 use crate::bgp::{Connection, KEEPALIVE, NOTIFICATION, OPEN, UPDATE, long_attribute, message};
 use crate::fabric::LAN;

@@ -13,8 +13,10 @@
 //! | [`scene`] | a fabric in good order around the daemon under test |
 //! | [`observer`] | a healthy peer that keeps and re-reads every octet it is sent |
 //! | [`vitals`] | whether a process lives, how much it holds, whether it spins |
+//! | [`dialogue`] | a row of octets and a verdict, on any ground |
 //! | [`stage`] | one row being tried: connections, routes that come and go |
 //! | [`segments`] | TCP segments that no TCP would send |
+//! | [`worker`] | the same rows at a worker, from a hostile reflector |
 //! | [`others`] | the same rows at other people's daemons |
 //! | [`run`] | plays rows, asserts the invariants, lists what failed |
 //! | [`report`] | how many rows were tried and passed, for people and for machines |
@@ -22,6 +24,7 @@
 //! A row is data wherever that is possible: octets and a verdict. What takes more than octets is a script.
 
 pub mod actor;
+pub mod dialogue;
 pub mod framing;
 pub mod header;
 pub mod ids;
@@ -36,6 +39,7 @@ pub mod segments;
 pub mod stage;
 pub mod vitals;
 pub mod volume;
+pub mod worker;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -151,6 +155,8 @@ pub enum Profile {
     Near,
     /// A peer of another AS.
     External,
+    /// A client whose attribute sets are few.
+    Scarce,
     /// A peer that the daemon dials itself; there are few of them.
     Dialled,
     /// Nobody: outside all accepted prefixes.
@@ -159,13 +165,14 @@ pub enum Profile {
 
 impl Profile {
     /// All of them, in the order of their prefixes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Contain,
         Self::Strict,
         Self::Impatient,
         Self::Limited,
         Self::Near,
         Self::External,
+        Self::Scarce,
         Self::Dialled,
         Self::Stranger,
     ];
@@ -179,6 +186,7 @@ impl Profile {
             Self::Limited => 4,
             Self::Near => 5,
             Self::External => 6,
+            Self::Scarce => 10,
             Self::Dialled => 7,
             Self::Stranger => 9,
         }
@@ -195,6 +203,7 @@ impl Profile {
             Self::Limited => Some("max_routes = 10"),
             Self::Near => Some("gtsm = true"),
             Self::External => Some("role = \"external\""),
+            Self::Scarce => Some("max_attribute_sets = 100"),
             Self::Dialled | Self::Stranger => None,
         }
     }

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::time::Instant;
 
 use super::actor::Actor;
+use super::dialogue::confirm;
 use super::open::graceful;
-use super::stage::{Stage, confirm};
+use super::stage::Stage;
 use super::{Profile, Row, Verdict};
 use crate::bgp::{
     self, Connection, KEEPALIVE, NOTIFICATION, ROUTE_REFRESH, UPDATE, default_membership, long_attribute, message,

@@ -4,8 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use super::actor::Actor;
+use super::dialogue::confirm;
 use super::observer::read_strictly;
-use super::stage::{Stage, confirm};
+use super::stage::Stage;
 use super::{Profile, Row, Verdict};
 use crate::bgp::{
     self, Connection, KEEPALIVE, OPEN, Open, ROUTE_REFRESH, UPDATE, default_membership, end_of_memberships, message,
@@ -75,7 +76,7 @@ fn fields() -> Vec<Row> {
             Open { router_id: [0; 4], ..actor.open() }.message(&[])
         }),
         refused("B09", "our own identifier", ours, 3, "open-router-id", |actor| {
-            Open { router_id: [10, 0, 0, 1], ..actor.open() }.message(&[])
+            Open { router_id: actor.daemon, ..actor.open() }.message(&[])
         }),
         Row::script("B10", "two peers with one identifier", "RFC 6286 2.1", twins),
     ]

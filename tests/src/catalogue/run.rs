@@ -3,13 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use super::dialogue::{self, Played};
 use super::report::{Outcome, Report};
 use super::scene::Scene;
 use super::stage::Stage;
 use super::{Play, Profile, Row, Verdict};
 
 /// After so many failures the scene tells nothing any more.
-const MAX_FAILURES: usize = 4;
+pub const MAX_FAILURES: usize = 4;
 
 /// Plays all rows of a group in one scene.
 ///
@@ -29,12 +30,11 @@ pub fn run(group: &str, scene: &Scene, rows: &[Row]) {
                 continue;
             }
             let begin = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| play(scene, row, profile, verdict)));
-            match result {
+            match caught(|| play(scene, row, profile, verdict)) {
                 Ok(()) => report.add(row, profile, Outcome::Passed(begin.elapsed())),
-                Err(panic) => {
+                Err(why) => {
                     report.add(row, profile, Outcome::Failed);
-                    failures.push(format!("{row:?} ({profile:?}, {verdict:?}): {}", words(&*panic)));
+                    failures.push(format!("{row:?} ({profile:?}, {verdict:?}): {why}"));
                 }
             }
         }
@@ -47,15 +47,10 @@ pub fn run(group: &str, scene: &Scene, rows: &[Row]) {
 fn play(scene: &Scene, row: &Row, profile: Profile, verdict: Verdict) {
     let mut stage = Stage::new(scene, profile);
     scene.observer.forget();
-    match &row.play {
-        Play::Greeting(octets) => stage.play_early(&octets(&stage.actor), verdict, false),
-        Play::Open(octets) => stage.play_early(&octets(&stage.actor), verdict, true),
-        Play::Session { capabilities, input } => {
-            let octets = input(&stage.actor);
-            stage.play_session(capabilities, &octets, verdict);
-        }
-        Play::Script(script) => script(&mut stage),
-        Play::NotApplicable(_) => {}
+    if let Play::Script(script) = &row.play {
+        script(&mut stage);
+    } else if let Some(Played { connection, farewell }) = dialogue::play(scene, &stage.actor, row, verdict) {
+        (stage.connection, stage.farewell) = (connection, farewell);
     }
     scene.assert_counted(&stage.actor, verdict, row.rule);
     if let Some(check) = &row.also {
@@ -65,7 +60,14 @@ fn play(scene: &Scene, row: &Row, profile: Profile, verdict: Verdict) {
     scene.assert_unharmed();
 }
 
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+/// Plays something that panics if what must hold does not; the words of the panic.
+///
+/// # Errors
+///
+/// If it panicked.
+pub fn caught(play: impl FnOnce()) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(play)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
 }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::actor::{self, Actor};
+use super::dialogue::Ground;
 use super::observer::Observer;
 use super::vitals::Vitals;
 use super::{Profile, Verdict};
+use crate::bgp::Connection;
 use crate::fabric::{Fabric, Family, LAN, MACS};
 use crate::host::Host;
 use crate::overlay::{Reflector, Worker};
@@ -19,7 +21,8 @@ pub const REFLECTOR: &str = "10.0.0.1:1179";
 pub const HTTP: &str = "127.0.0.1:9180";
 const OBSERVER: [u8; 4] = [10, 0, 0, 50];
 const WORKERS: usize = 2;
-const FLOOD: &str = "00:00:00:00:00:00";
+/// The MAC of flood rows.
+pub const FLOOD: &str = "00:00:00:00:00:00";
 /// How much more a daemon may hold after a row than before the first, in kilobytes: allocators keep what they once had.
 const GROWTH_KB: u64 = 48 << 10;
 
@@ -59,6 +62,11 @@ struct Order {
 impl Scene {
     /// Builds it; `sections` are added to the reflector's configuration file.
     pub fn new(sections: &str) -> Self {
+        Self::with_workers(sections, "")
+    }
+
+    /// The same with a configuration file of the workers.
+    pub fn with_workers(sections: &str, worker: &str) -> Self {
         let mut fabric = Fabric::empty(Family::V4);
         let mut config = format!("listen = [\"{REFLECTOR}\"]\nhttp = \"{HTTP}\"\n");
         config += "[[accept]]\nprefix = \"10.0.0.0/24\"\n";
@@ -70,7 +78,10 @@ impl Scene {
         config += sections;
         fabric.reflectors.push(Reflector::configured(fabric.host("rr1", 1), &config));
         fabric.reflectors[0].host.sh("ip route add 10.0.0.0/8 dev eth0");
-        (0..WORKERS).for_each(|index| fabric.add_worker(index, &[]));
+        let path = fabric.reflectors[0].host.directory().join("speaker.toml");
+        std::fs::write(&path, worker).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let config = path.display().to_string();
+        (0..WORKERS).for_each(|index| fabric.add_worker(index, &["--config", &config]));
         fabric.wait_established();
         let devices = fabric.devices::<WORKERS>();
         fabric.wait_row(0, LAN, MACS[1], Some(1));
@@ -172,21 +183,7 @@ impl Scene {
 
     /// How often the reflector counted a peer as breaking a rule, by rule; `stranger` is who is nobody's peer.
     pub fn findings(&self, peer: &str) -> BTreeMap<String, u64> {
-        let (_, text) = http::get(&self.reflector().host, HTTP, "/metrics");
-        let label = |line: &str, name: &str| {
-            let (_, rest) = line.split_once(&format!("{name}=\""))?;
-            rest.split_once('"').map(|(value, _)| value.to_owned())
-        };
-        let mut findings = BTreeMap::new();
-        for line in text.lines().filter(|line| line.starts_with("megalos_bgp_findings_total{")) {
-            let count = line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok());
-            if let (Some(rule), Some(count), true) =
-                (label(line, "rule"), count, label(line, "peer").is_some_and(|found| found == peer))
-            {
-                *findings.entry(rule).or_default() += count;
-            }
-        }
-        findings
+        findings(&self.reflector().host, peer)
     }
 
     /// The sum of a metric of the reflector over all its labels.
@@ -229,12 +226,7 @@ impl Scene {
 
     /// Waits until each worker's kernel holds what the worker's own tables say.
     pub fn wait_kernels_follow(&self) {
-        for worker in &self.fabric.workers {
-            wait::until(&format!("the kernel of {} to follow its worker", worker.host.name()), || {
-                let (found, expected) = (rows(worker), tables(worker));
-                if found == expected { Ok(()) } else { Err(format!("{found:?}, expected {expected:?}")) }
-            });
-        }
+        self.fabric.workers.iter().for_each(wait_follows);
     }
 
     /// What must hold after each row, once its actors have gone: everything is as before, everybody lives, nobody else's
@@ -292,6 +284,34 @@ impl Scene {
     }
 }
 
+impl Ground for Scene {
+    fn connect(&self, actor: &Actor) -> std::io::Result<Connection> {
+        Connection::open(&self.hostile, actor.ip(), reflector_address())
+    }
+
+    fn wait_installed(&self, mac: [u8; 6]) {
+        self.wait_places(mac, true);
+    }
+
+    fn wait_gone(&self, mac: [u8; 6]) {
+        self.wait_places(mac, false);
+    }
+
+    fn assert_places(&self, mac: [u8; 6], known: bool) {
+        let places = self.places(mac);
+        assert!(places.all(known), "{}: {places:?}", actor::text(mac));
+    }
+
+    fn assert_up(&self, actor: &Actor) {
+        let peer = self.reflector().peer(&actor.address.to_string()).unwrap_or_default();
+        assert_eq!((peer.state.as_str(), peer.established_count), ("Established", 1), "{:?}", peer.last_error);
+    }
+
+    fn wait_kernels_follow(&self) {
+        self.fabric.workers.iter().for_each(wait_follows);
+    }
+}
+
 /// Who knows a MAC.
 #[derive(Debug)]
 pub struct Places {
@@ -337,6 +357,32 @@ pub fn rows(worker: &Worker) -> BTreeSet<(String, String)> {
         Some(((*words.first()?).to_owned(), (*words.get(at + 1)?).to_owned()))
     };
     table.lines().filter_map(row).collect()
+}
+
+/// How often the daemon on a host counted a peer as breaking a rule, by rule.
+pub fn findings(host: &Host, peer: &str) -> BTreeMap<String, u64> {
+    let (_, text) = http::get(host, HTTP, "/metrics");
+    let label = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\""))?;
+        rest.split_once('"').map(|(value, _)| value.to_owned())
+    };
+    let mut findings = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("megalos_bgp_findings_total{")) {
+        let count = line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok());
+        let is_of_peer = label(line, "peer").is_some_and(|found| found == peer);
+        if let (Some(rule), Some(count), true) = (label(line, "rule"), count, is_of_peer) {
+            *findings.entry(rule).or_default() += count;
+        }
+    }
+    findings
+}
+
+/// Waits until a worker's kernel holds what the worker's own tables say.
+pub fn wait_follows(worker: &Worker) {
+    wait::until(&format!("the kernel of {} to follow its worker", worker.host.name()), || {
+        let (found, expected) = (rows(worker), tables(worker));
+        if found == expected { Ok(()) } else { Err(format!("{found:?}, expected {expected:?}")) }
+    });
 }
 
 /// The rows that follow from a worker's own tables.

@@ -1,10 +1,10 @@
 //! One row being tried: connections of actors, and routes that come and go.
 
+use super::Profile;
 use super::actor::Actor;
-use super::observer::read_strictly;
+use super::dialogue::{self, Ground, confirm};
 use super::scene::{Scene, reflector_address};
-use super::{Profile, Verdict};
-use crate::bgp::{self, Connection};
+use crate::bgp::Connection;
 
 /// A row's place in a scene.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl<'a> Stage<'a> {
     ///
     /// What the system says.
     pub fn try_connect(&self, actor: &Actor) -> std::io::Result<Connection> {
-        Connection::open(&self.scene.hostile, actor.ip(), reflector_address())
+        self.scene.connect(actor)
     }
 
     /// A connection of the actor whose packets have this TTL.
@@ -114,23 +114,13 @@ impl<'a> Stage<'a> {
 
     /// Asserts that the actor's session, its first, is up.
     pub fn assert_up(&self) {
-        let peer = self.scene.reflector().peer(&self.actor.address.to_string()).unwrap_or_default();
-        assert_eq!((peer.state.as_str(), peer.established_count), ("Established", 1), "{:?}", peer.last_error);
+        self.scene.assert_up(&self.actor);
     }
 
     /// Waits for the end of a connection and keeps the NOTIFICATION that comes before it.
     pub fn await_end(&mut self, connection: &mut Connection) -> Option<(u8, u8)> {
-        self.farewell = None;
-        while let Some((kind, body)) = connection.receive() {
-            assert!(self.farewell.is_none(), "octets follow a NOTIFICATION");
-            if kind == bgp::NOTIFICATION {
-                self.farewell = Some(body);
-            } else if kind != bgp::UPDATE {
-                read_strictly(kind, &body, true).unwrap_or_else(|fault| panic!("{fault}"));
-            }
-        }
-        let body = self.farewell.as_deref()?;
-        Some((*body.first()?, *body.get(1)?))
+        self.farewell = dialogue::await_end(connection);
+        dialogue::code(self.farewell.as_deref())
     }
 
     /// Waits for the end of a connection and asserts that it is this.
@@ -147,57 +137,4 @@ impl<'a> Stage<'a> {
     pub fn data(&self) -> &[u8] {
         self.farewell.as_deref().and_then(|body| body.get(2..)).unwrap_or_default()
     }
-
-    /// Plays octets that come before a session.
-    pub(super) fn play_early(&mut self, octets: &[u8], verdict: Verdict, is_open: bool) {
-        let mut connection = self.connect();
-        connection.send(octets);
-        match verdict {
-            Verdict::Reset(code, subcode) => self.assert_end(&mut connection, Some((code, subcode))),
-            Verdict::Closed => self.assert_end(&mut connection, None),
-            Verdict::Accepted if is_open => {
-                confirm(&mut connection);
-                self.install_key(&mut connection);
-                self.assert_up();
-            }
-            other => panic!("{other:?} is no verdict on what comes before a session"),
-        }
-        self.connection = Some(connection);
-    }
-
-    /// Plays octets on a session.
-    pub(super) fn play_session(&mut self, capabilities: &[u8], octets: &[u8], verdict: Verdict) {
-        let mut connection = self.establish(capabilities);
-        if !matches!(verdict, Verdict::Accepted | Verdict::Trimmed) {
-            self.install_key(&mut connection);
-        }
-        connection.send(octets);
-        match verdict {
-            Verdict::Reset(code, subcode) => self.assert_end(&mut connection, Some((code, subcode))),
-            Verdict::Closed => self.assert_end(&mut connection, None),
-            Verdict::Withdrawn => self.scene.wait_gone(self.actor.key),
-            Verdict::Accepted | Verdict::Trimmed => self.scene.wait_installed(self.actor.key),
-            Verdict::Ignored => {}
-            Verdict::Scripted => panic!("a script has no octets"),
-        }
-        match verdict {
-            Verdict::Reset(..) | Verdict::Closed => self.scene.wait_gone(self.actor.key),
-            _ => {
-                self.barrier(&mut connection);
-                self.assert_up();
-                let keeps = verdict != Verdict::Withdrawn;
-                let places = self.scene.places(self.actor.key);
-                assert!(places.all(keeps), "the key after the input: {places:?}");
-                self.scene.wait_kernels_follow();
-            }
-        }
-        self.connection = Some(connection);
-    }
-}
-
-/// The rest of bringing a session up, once the OPEN is sent.
-pub fn confirm(connection: &mut Connection) {
-    connection.receive_kind(bgp::OPEN).unwrap_or_else(|| panic!("closed before OPEN"));
-    connection.send(&bgp::message(bgp::KEEPALIVE, &[]));
-    connection.receive_kind(bgp::KEEPALIVE).unwrap_or_else(|| panic!("closed before KEEPALIVE"));
 }

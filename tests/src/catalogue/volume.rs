@@ -1,9 +1,11 @@
 //! Section H: volume and fairness.
 
 use super::actor::text;
+use super::notification::large;
+use super::scene;
 use super::stage::Stage;
 use super::{Profile, Row};
-use crate::bgp::NOTIFICATION;
+use crate::bgp::{NOTIFICATION, default_membership};
 use crate::wait;
 
 /// All rows.
@@ -12,6 +14,7 @@ pub fn rows() -> Vec<Row> {
         Row::script("H01", "more routes than the peer may announce", "RFC 4486 4", too_many_routes)
             .on(Profile::Limited)
             .breaks("max-routes"),
+        Row::script("H02", "more MACs of a LAN than a worker takes", "robustness", too_many_macs),
         Row::script("H03", "200,000 routes at once from who may announce ten", "RFC 4486 4", far_too_many_routes)
             .on(Profile::Limited)
             .breaks("max-routes"),
@@ -22,6 +25,14 @@ pub fn rows() -> Vec<Row> {
             "robustness",
             "the tables are keyed with a number drawn when the process starts, so nobody outside can choose keys that collide",
         ),
+        Row::script(
+            "H07",
+            "attribute sets without end, and a reader that takes none of them",
+            "RFC 4486 4",
+            attribute_flood,
+        )
+        .on(Profile::Scarce)
+        .breaks("max-attribute-sets"),
         Row::script("H08", "announced and withdrawn in turn, a thousand times at once", "RFC 4271 9", in_turn),
     ]
 }
@@ -41,6 +52,46 @@ fn too_many_routes(stage: &mut Stage<'_>) {
     assert!(again.receive().is_none_or(|(kind, _)| kind == NOTIFICATION), "it came back at once");
     let address = stage.actor.address.to_string();
     wait::until_true("the return to be refused", || stage.scene.findings(&address).contains_key("idle-hold"));
+}
+
+/// The limit on remote MACs of a LAN that the workers of this section's scene have.
+pub const MAX_REMOTE_MACS: usize = 50;
+
+/// The workers take as many as they may, tell of the rest, and keep the session; what they took stays exact.
+fn too_many_macs(stage: &mut Stage<'_>) {
+    let mut connection = stage.establish(&[]);
+    let [.., high, low, _] = stage.actor.key;
+    let macs: Vec<_> = (0..80).map(|number| [0x02, 0xcb, 0, high, low, number]).collect();
+    macs.iter().for_each(|mac| connection.send(&stage.actor.announce(*mac)));
+    for worker in &stage.scene.fabric.workers {
+        wait::until("the MACs up to the limit", || {
+            let rows = scene::rows(worker).into_iter().filter(|(mac, _)| mac != scene::FLOOD).count();
+            if rows == MAX_REMOTE_MACS { Ok(()) } else { Err(format!("there are {rows}")) }
+        });
+        wait::until_true("the worker to tell", || worker.host.log("megalos-speaker").contains("remote-mac-limit"));
+    }
+    stage.scene.wait_kernels_follow();
+    stage.assert_up();
+    // What waits takes the place of what goes.
+    macs.iter().take(40).for_each(|mac| connection.send(&stage.actor.withdraw(*mac)));
+    macs.iter().skip(40).for_each(|mac| stage.scene.wait_installed(*mac));
+}
+
+fn attribute_flood(stage: &mut Stage<'_>) {
+    let reader = stage.another_of(Profile::Impatient);
+    let mut deaf = stage.establish_as(&reader, &[]);
+    deaf.send(&default_membership(reader.octets()));
+    let mut connection = stage.establish(&[]);
+    stage.install_key(&mut connection);
+    let (mut wire, actor) = (connection.share(), stage.actor);
+    let flood = std::thread::spawn(move || (0..2_000).for_each(|number| wire.send(&large(&actor, number))));
+    let end = stage.await_end(&mut connection);
+    // Whoever goes on sending may lose our last words to a reset of TCP.
+    assert!(matches!(end, Some((6, 8)) | None), "{end:?}");
+    drop(connection);
+    assert!(flood.join().is_ok());
+    stage.scene.wait_gone(stage.actor.key);
+    drop(deaf);
 }
 
 fn far_too_many_routes(stage: &mut Stage<'_>) {

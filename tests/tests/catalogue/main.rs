@@ -2,7 +2,7 @@
 
 use tests::catalogue::run::run;
 use tests::catalogue::scene::{Scene, dialled};
-use tests::catalogue::{framing, header, notification, open, volume};
+use tests::catalogue::{framing, header, notification, open, sections, volume, worker};
 
 #[test]
 fn tcp_and_the_message_header_harm_only_their_own_connection() {
@@ -26,5 +26,12 @@ fn notifications_refreshes_and_timers_end_only_their_own_session() {
 
 #[test]
 fn volume_is_at_the_cost_of_who_sends_it() {
-    run("H", &Scene::new(""), &volume::rows());
+    let workers = format!("max_remote_macs = {}\n", volume::MAX_REMOTE_MACS);
+    run("H", &Scene::with_workers("", &workers), &volume::rows());
+}
+
+#[test]
+fn a_hostile_reflector_harms_only_its_own_session_with_a_worker() {
+    let rows: Vec<_> = sections().into_iter().flat_map(|(_, rows)| rows).collect();
+    worker::run("worker", &rows);
 }
