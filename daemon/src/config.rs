@@ -154,6 +154,17 @@ pub enum EvpnErrors {
     Strict,
 }
 
+/// What happens where routes of a family cannot be told apart (RFC 7606 section 5.3).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnreadableRoutes {
+    /// The session ends.
+    #[default]
+    Reset,
+    /// The family is ignored for the rest of the session, and its routes go; the session stays for the others.
+    DisableFamily,
+}
+
 /// Settings of one peer. What is absent is taken from `[defaults]`, then from the built-in value.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -209,6 +220,8 @@ pub struct PeerSettings {
     pub max_route_attribute_octets: Option<u32>,
     /// What a bad EVPN route body does. Default `contain`.
     pub evpn_errors: Option<EvpnErrors>,
+    /// What routes do that cannot be told apart. Default `reset`.
+    pub unreadable_routes: Option<UnreadableRoutes>,
     /// Keep and reflect EVPN route types that are not known. Default false.
     pub unknown_route_types: Option<bool>,
     /// The EVPN route types that the peer is sent, each once or more. Default: all.
@@ -247,6 +260,7 @@ impl PeerSettings {
             max_attribute_octets: self.max_attribute_octets.or(defaults.max_attribute_octets),
             max_route_attribute_octets: self.max_route_attribute_octets.or(defaults.max_route_attribute_octets),
             evpn_errors: self.evpn_errors.or(defaults.evpn_errors),
+            unreadable_routes: self.unreadable_routes.or(defaults.unreadable_routes),
             unknown_route_types: self.unknown_route_types.or(defaults.unknown_route_types),
             route_types: self.route_types.or(defaults.route_types),
         }

@@ -11,7 +11,7 @@ use bgp_core::wire;
 use bgp_io::{Count, Neighbor, PeerSpec, Speaker};
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::config::{EvpnErrors, PeerSettings, Role};
+use crate::config::{EvpnErrors, PeerSettings, Role, UnreadableRoutes};
 use crate::show::PeerRow;
 
 /// What all sessions of a daemon have in common.
@@ -59,6 +59,10 @@ pub fn neighbor(
     session.evpn_errors = match settings.evpn_errors.unwrap_or_default() {
         EvpnErrors::Contain => wire::EvpnErrors::Contain,
         EvpnErrors::Strict => wire::EvpnErrors::Strict,
+    };
+    session.multiprotocol_errors = match settings.unreadable_routes.unwrap_or_default() {
+        UnreadableRoutes::Reset => wire::MultiprotocolErrors::Reset,
+        UnreadableRoutes::DisableFamily => wire::MultiprotocolErrors::DisableFamily,
     };
     session.opaque_routes = settings.unknown_route_types.unwrap_or(false);
     let class = match settings.role {

@@ -41,6 +41,16 @@ fn rows_that_somebody_removes_or_changes_are_put_right_at_once() {
         });
         here.wait_pings("192.168.1.2");
     }
+    wait_named(worker, "row-disturbed");
+}
+
+/// Waits until the worker's log names what others did, and that it is to be looked into.
+fn wait_named(worker: &Worker, rule: &str) {
+    wait::until(&format!("{rule} in the log"), || {
+        let log = worker.host.log("megalos-speaker");
+        let named = log.lines().any(|line| line.contains(rule) && line.contains("find out who"));
+        if named { Ok(()) } else { Err(log) }
+    });
 }
 
 #[test]
@@ -58,6 +68,7 @@ fn devices_that_somebody_removes_or_shuts_are_put_right() {
         wait::until_true(&format!("a ping after `{damage}`"), || here.pings("192.168.1.2"));
         fabric.wait_row(0, LAN, MACS[1], Some(1));
     }
+    wait_named(worker, "tunnel-gone");
 }
 
 #[test]

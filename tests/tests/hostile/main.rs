@@ -1,6 +1,7 @@
 //! A peer that means harm, or is broken: it costs its own session and nothing else.
 
 mod limits;
+mod node;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
