@@ -112,6 +112,26 @@ fn of_two_reflectors_either_can_go_and_come_back_unnoticed() {
 }
 
 #[test]
+fn reflectors_that_hang_for_longer_than_the_hold_time_cost_no_frame() {
+    let fabric = fabric_of(Family::V4, "", 2);
+    let devices = two_devices(&fabric);
+    let watches = watch(&fabric);
+    let flows = both_ways(&devices);
+    let all = |signal| fabric.reflectors.iter().for_each(|reflector| reflector.host.signal(reflector.pid(), signal));
+    all(Signal::SIGSTOP);
+    wait::until_true("the workers to give their sessions up", || {
+        fabric.workers.iter().all(|worker| worker.peers().iter().all(|peer| peer.state != "Established"))
+    });
+    flows.iter().for_each(|flow| flow.wait_for_replies(REPLIES));
+    all(Signal::SIGCONT);
+    fabric.wait_established();
+    wait_nothing_stale(&fabric);
+    flows.iter().for_each(|flow| flow.wait_for_replies(REPLIES));
+    assert_nothing_lost("both reflectors hanging", flows);
+    assert_untouched(&watches);
+}
+
+#[test]
 fn reflectors_away_for_longer_than_their_restart_time_cost_no_frame_and_what_changed_meanwhile_is_right_after() {
     let mut fabric = fabric_of(Family::V4, SHORT_RESTART, 3);
     let devices = fabric.devices::<2>();
