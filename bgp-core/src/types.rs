@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use thiserror::Error;
 
@@ -126,6 +126,23 @@ pub struct ParseError {
 impl ParseError {
     fn new(expected: &'static str, found: &str) -> Self {
         Self { expected, found: found.chars().take(64).collect() }
+    }
+}
+
+/// Whether a host can have this address, so that a packet can be sent to it from anywhere: the next hop of a route,
+/// a VTEP. It is not unspecified or of "this network", loopback, multicast, reserved or broadcast; of IPv6 neither link-local,
+/// which means nothing without an interface, nor an IPv4 address in disguise.
+pub const fn is_host_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, ..] = address.octets();
+            // 0.0.0.0/8 (RFC 1122 section 3.2.1.3), multicast and what lies above it.
+            first != 0 && first < 224 && !address.is_loopback()
+        }
+        IpAddr::V6(address) => {
+            let is_special = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+            !is_special && !address.is_unicast_link_local() && address.to_ipv4_mapped().is_none()
+        }
     }
 }
 
@@ -381,9 +398,19 @@ impl fmt::Debug for RouteTarget {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EthernetTag(pub u32);
 
+impl EthernetTag {
+    /// MAX-ET: a type 1 route speaks of the whole Ethernet segment (RFC 7432 section 8.2.1).
+    pub const WHOLE_SEGMENT: Self = Self(u32::MAX);
+}
+
 /// An Ethernet segment identifier (RFC 7432 section 5); zero is a single-homed site.
 #[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EthernetSegmentId(pub [u8; 10]);
+
+impl EthernetSegmentId {
+    /// MAX-ESI: reserved, the identifier of no segment (RFC 7432 section 5).
+    pub const RESERVED: Self = Self([0xff; 10]);
+}
 
 impl fmt::Display for EthernetSegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

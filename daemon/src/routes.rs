@@ -11,8 +11,8 @@ use bgp_io::Speaker;
 
 use crate::show::{PathRow, RouteRow};
 
-/// Rows for `megalos show routes`: EVPN paths, then memberships.
-pub fn route_rows(speaker: &Speaker) -> Vec<RouteRow> {
+/// Rows for `megalos show routes`: EVPN paths, then memberships. `use_here` says what becomes of a path at this daemon.
+pub fn route_rows(speaker: &Speaker, use_here: impl Fn(&RouteView<'_, Evpn>) -> Option<String>) -> Vec<RouteRow> {
     let addresses: BTreeMap<_, IpAddr> =
         speaker.peers().map(|peer| (peer.id, peer.neighbor.spec.address.ip())).collect();
     let from = |peer| {
@@ -25,6 +25,7 @@ pub fn route_rows(speaker: &Speaker) -> Vec<RouteRow> {
         let label = label_of(&view);
         let mut row = row(&view, view.key.to_string(), label, from(view.peer));
         add_payload(&mut row.path, view.payload);
+        row.use_here = use_here(&view);
         row
     });
     let memberships = speaker.rib.memberships().map(|view| row(&view, view.key.to_string(), None, from(view.peer)));
@@ -41,6 +42,7 @@ fn row<N: Nlri>(view: &RouteView<'_, N>, route: String, label: Option<u32>, from
         reason: view.reason.to_string(),
         stale: view.stale,
         long_lived_stale: view.long_lived_stale,
+        use_here: None,
         label,
         communities: view.attributes.extended_communities.iter().map(ToString::to_string).collect(),
         path: path_row(view.attributes),

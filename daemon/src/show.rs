@@ -71,6 +71,10 @@ pub struct RouteRow {
     pub stale: bool,
     /// Its sender is gone for longer than a restart takes, as this daemon or another has seen (RFC 9494).
     pub long_lived_stale: bool,
+    /// What a worker makes of it: whether frames go where it says, and why not; none on a reflector, and for what is not
+    /// the best path.
+    #[serde(default)]
+    pub use_here: Option<String>,
     /// VNI or label.
     pub label: Option<u32>,
     /// Extended communities, as text.
@@ -172,7 +176,7 @@ impl Rows {
                 rows.iter().map(PeerRow::cells),
             ),
             Self::Routes(rows) => table(
-                &["", "ROUTE", "NEXT HOP", "LABEL", "FROM", "REASON", "COMMUNITIES"],
+                &["", "ROUTE", "NEXT HOP", "LABEL", "FROM", "REASON", "USE HERE", "COMMUNITIES"],
                 rows.iter().map(RouteRow::cells),
             ),
             Self::Vnis(rows) => table(
@@ -228,6 +232,7 @@ impl RouteRow {
             self.label.map_or_else(|| "-".into(), |label| label.to_string()),
             self.from.clone(),
             self.reason.clone(),
+            self.use_here.clone().unwrap_or_else(|| "-".into()),
             self.communities.join(" "),
         ]
     }

@@ -194,6 +194,7 @@ pub struct SpeakerMetrics {
     attribute_sets: IntGauge,
     update_groups: IntGauge,
     log_octets: IntGauge,
+    unsendable: IntGauge,
 }
 
 impl SpeakerMetrics {
@@ -240,6 +241,10 @@ impl SpeakerMetrics {
             attribute_sets: gauge("megalos_rib_attribute_sets", "Interned attribute sets")?,
             update_groups: gauge("megalos_rib_update_groups", "Update groups with members")?,
             log_octets: gauge("megalos_rib_log_octets", "Encoded octets kept for members that have not read them")?,
+            unsendable: gauge(
+                "megalos_rib_unsendable_routes",
+                "Routes withheld from an update group, and withdrawn there, because they fit none of its messages",
+            )?,
         })
     }
 
@@ -284,6 +289,7 @@ impl SpeakerMetrics {
         self.attribute_sets.set(signed(stats.attribute_sets as u64));
         self.update_groups.set(signed(stats.update_groups as u64));
         self.log_octets.set(signed(stats.log_octets as u64));
+        self.unsendable.set(signed(stats.unsendable));
         let refused = speaker.io().refused_connections();
         self.refused_connections.set(signed(refused));
     }

@@ -216,10 +216,19 @@ impl Engine {
         }
     }
 
-    fn classify(&mut self, key: &EvpnKey, payload: &EvpnPayload, attributes: &PathAttributes) -> Option<Imported> {
+    /// Which LAN a route belongs to, if any.
+    pub(crate) fn import(
+        &self,
+        key: &EvpnKey,
+        payload: &EvpnPayload,
+        attributes: &PathAttributes,
+    ) -> Result<Option<Imported>, Refusal> {
         let serves = |vni| self.vrfs.get(&vni).is_some_and(MacVrf::is_active);
-        let imported = import::classify(&self.config, key, payload, attributes, serves);
-        imported.unwrap_or_else(|reason| {
+        import::classify(&self.config, key, payload, attributes, serves)
+    }
+
+    fn classify(&mut self, key: &EvpnKey, payload: &EvpnPayload, attributes: &PathAttributes) -> Option<Imported> {
+        self.import(key, payload, attributes).unwrap_or_else(|reason| {
             self.out.report(Report::RouteRefused { key: key.clone(), reason });
             None
         })

@@ -9,7 +9,7 @@ use core::fmt;
 use std::net::IpAddr;
 
 use bgp_core::rule::Rule;
-use bgp_core::types::{EthernetTag, ExtendedCommunity, MacAddr, RouteDistinguisher, Vni};
+use bgp_core::types::{EthernetTag, ExtendedCommunity, MacAddr, RouteDistinguisher, Vni, is_host_address};
 use bgp_core::wire::attributes::Tunnel;
 use bgp_core::wire::{EvpnKey, EvpnPayload, PathAttributes};
 
@@ -73,13 +73,13 @@ pub enum Exclusion {
     OwnVtep,
     /// The next hop is not of this VTEP's address family.
     NextHopFamily,
-    /// The next hop cannot be a VTEP: unspecified, loopback, multicast or broadcast.
+    /// The next hop cannot be a VTEP: no host can have it.
     NextHopInvalid,
     /// A type 3 without PMSI tunnel attribute (RFC 7432 section 11.2): no wish for flooded frames is known.
     PmsiMissing,
     /// The tunnel is not ingress replication.
     PmsiTunnelType,
-    /// Neither tunnel endpoint nor originator is the next hop: frames would be sent to a third party.
+    /// The tunnel endpoint, or the originator where it is unspecified, is not the next hop: frames would go to a third party.
     PmsiEndpoint,
     /// The MAC is that of a device of this node in the LAN, such as the bridge: its frames would leave the node.
     OwnDevice,
@@ -230,7 +230,9 @@ fn remote_multicast(config: &Config, key: MulticastRoute, attributes: &PathAttri
     let exclusion = next_hop_exclusion(config, vtep).or_else(|| match &attributes.pmsi_tunnel {
         None => Some(Exclusion::PmsiMissing),
         Some(pmsi) => match pmsi.tunnel {
-            Tunnel::IngressReplication(endpoint) if endpoint == vtep || key.originator == vtep => None,
+            Tunnel::IngressReplication(endpoint) if endpoint == vtep => None,
+            // Names nobody: the originator stands in for it.
+            Tunnel::IngressReplication(endpoint) if endpoint.is_unspecified() && key.originator == vtep => None,
             Tunnel::IngressReplication(_) => Some(Exclusion::PmsiEndpoint),
             Tunnel::Other { .. } => Some(Exclusion::PmsiTunnelType),
         },
@@ -239,10 +241,9 @@ fn remote_multicast(config: &Config, key: MulticastRoute, attributes: &PathAttri
 }
 
 fn next_hop_exclusion(config: &Config, next_hop: IpAddr) -> Option<Exclusion> {
-    let broadcast = matches!(next_hop, IpAddr::V4(address) if address.is_broadcast());
     if next_hop == config.vtep {
         Some(Exclusion::OwnVtep)
-    } else if next_hop.is_unspecified() || next_hop.is_multicast() || next_hop.is_loopback() || broadcast {
+    } else if !is_host_address(next_hop) {
         Some(Exclusion::NextHopInvalid)
     } else if next_hop.is_ipv4() != config.vtep.is_ipv4() {
         Some(Exclusion::NextHopFamily)

@@ -29,6 +29,8 @@ pub enum Report {
     StickySeenLocally { vni: Vni, mac: MacAddr, vtep: IpAddr, member: Member },
     /// A remote VTEP announces a MAC that is sticky here (section 15.2).
     StickyAnnounced { vni: Vni, mac: MacAddr, vtep: IpAddr },
+    /// A VTEP announces a MAC that is sticky at another one, which keeps it (section 15.2).
+    StickyContested { vni: Vni, mac: MacAddr, vtep: IpAddr, holder: IpAddr },
     /// A route was not imported.
     RouteRefused { key: EvpnKey, reason: Refusal },
     /// A route was imported and is kept, but not installed.
@@ -54,6 +56,7 @@ impl Report {
             Self::DuplicateCleared { .. } => rules::DUPLICATE_CLEARED,
             Self::StickySeenLocally { .. } => rules::STICKY_SEEN_LOCALLY,
             Self::StickyAnnounced { .. } => rules::STICKY_ANNOUNCED,
+            Self::StickyContested { .. } => rules::STICKY_CONTESTED,
             Self::RouteRefused { reason, .. } => reason.rule(),
             Self::RouteExcluded { reason, .. } => reason.rule(),
             Self::FloodLimit { .. } => rules::FLOOD_LIMIT,
@@ -73,6 +76,7 @@ impl Report {
             | Self::StickyAnnounced { .. } => Action::NotInstalled,
             Self::LearnedMacLimit { .. }
             | Self::PortMacLimit { .. }
+            | Self::StickyContested { .. }
             | Self::StickySeenLocally { .. }
             | Self::ClaimMoved { .. }
             | Self::ClaimContested { .. }
@@ -122,6 +126,10 @@ impl fmt::Display for Report {
             Self::StickyAnnounced { vni, mac, vtep } => write!(
                 f,
                 "VNI {vni}: {vtep} announces {mac}, which is sticky here; it stays here: remove one of the two stations"
+            ),
+            Self::StickyContested { vni, mac, vtep, holder } => write!(
+                f,
+                "VNI {vni}: {vtep} announces {mac}, which is sticky at {holder}; it stays there: remove one of the two stations"
             ),
             Self::RouteRefused { key, reason } => write!(f, "not imported: {reason} ({key})"),
             Self::RouteExcluded { vni, key, reason } => write!(f, "VNI {vni}: not installed: {reason} ({key})"),

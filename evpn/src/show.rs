@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use bgp_core::time::Instant;
 use bgp_core::types::{MacAddr, Vni};
+use bgp_core::wire::{EvpnKey, EvpnPayload, PathAttributes};
 
 use crate::engine::{Engine, Member};
 use crate::forwarding::{Desired, Key};
-use crate::import::Exclusion;
+use crate::import::{Exclusion, Imported, Refusal, Remote, RemoteMac, RemoteMulticast};
 use crate::mac::{Frozen, MacState, Owner};
 use crate::vrf::{MacVrf, Tunnel};
 
@@ -151,7 +152,62 @@ impl fmt::Display for MacStatus {
     }
 }
 
+/// What becomes of one received route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RouteUse {
+    /// Frames go where it says.
+    Installed,
+    /// It concerns no LAN of this worker.
+    NoLan,
+    /// It is imported, and another route, or this node itself, has its MAC.
+    Beaten,
+    /// It was refused.
+    Refused(Refusal),
+    /// It is kept and not installed.
+    Excluded(Exclusion),
+    /// It waits for a place: the LAN has too many remote MACs or VTEPs.
+    Limit,
+}
+
+impl fmt::Display for RouteUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Installed => f.write_str("installed"),
+            Self::NoLan => f.write_str("no LAN of this worker"),
+            Self::Beaten => f.write_str("not installed: the MAC is elsewhere"),
+            Self::Refused(refusal) => write!(f, "not imported: {refusal}"),
+            Self::Excluded(exclusion) => write!(f, "not installed: {exclusion}"),
+            Self::Limit => f.write_str("not installed: too many in this LAN; raise the limit"),
+        }
+    }
+}
+
 impl Engine {
+    /// What becomes of the best route of a key.
+    pub fn route_use(&self, key: &EvpnKey, payload: &EvpnPayload, attributes: &PathAttributes) -> RouteUse {
+        let Imported { vni, route } = match self.import(key, payload, attributes) {
+            Ok(Some(imported)) => imported,
+            Ok(None) => return RouteUse::NoLan,
+            Err(refusal) => return RouteUse::Refused(refusal),
+        };
+        let Some(vrf) = self.vrfs().get(&vni).filter(|vrf| vrf.is_active()) else { return RouteUse::NoLan };
+        match route {
+            Remote::Mac(RemoteMac { exclusion: Some(reason), .. })
+            | Remote::Multicast(RemoteMulticast { exclusion: Some(reason), .. }) => RouteUse::Excluded(reason),
+            Remote::Mac(route) if vrf.devices.contains(&route.mac) => RouteUse::Excluded(Exclusion::OwnDevice),
+            Remote::Mac(route) => match vrf.macs.get(&route.mac) {
+                Some(state) if state.routes.iter().all(|held| held.key != route.key) => {
+                    RouteUse::Refused(Refusal::TooMany)
+                }
+                Some(state) if state.row.is_some_and(|row| row.vtep == route.contender.vtep) => RouteUse::Installed,
+                Some(_) if !vrf.mac_budget.admits(&route.mac) => RouteUse::Limit,
+                _ => RouteUse::Beaten,
+            },
+            Remote::Multicast(route) if vrf.floods(route.vtep) => RouteUse::Installed,
+            Remote::Multicast(_) => RouteUse::Limit,
+        }
+    }
+
     /// The LANs of this worker, in VNI order. Cheap enough for metrics: counts are kept, not taken.
     pub fn vnis(&self) -> impl Iterator<Item = VniView> + '_ {
         self.vrfs().values().filter(|vrf| vrf.is_active()).map(|vrf| VniView {

@@ -59,7 +59,7 @@ fn meaning(update: Update) -> Meaning {
         withdrawn: update.unreach.iter().flat_map(withdrawn).collect(),
         end_of_rib: update.end_of_rib.map(family),
         disabled: update.disable.map(family),
-        classes: update.findings.iter().map(|finding| class(finding.treatment)).collect(),
+        classes: update.findings.iter().filter_map(|finding| class(finding.treatment)).collect(),
         ..Meaning::default()
     };
     if let Some(reach) = update.reach {
@@ -75,14 +75,16 @@ fn family(family: AddressFamily) -> Family {
     (family.afi, family.safi)
 }
 
-fn class(treatment: Treatment) -> Class {
-    match treatment {
+/// None for what is merely noted: it changes nothing of what the message means.
+fn class(treatment: Treatment) -> Option<Class> {
+    Some(match treatment {
+        Treatment::Note => return None,
         Treatment::SkipRoute => Class::Skip,
         Treatment::DiscardAttribute => Class::Discard,
         Treatment::WithdrawRoute => Class::WithdrawRoute,
         Treatment::Withdraw => Class::Withdraw,
         Treatment::DisableFamily => Class::Disable,
-    }
+    })
 }
 
 fn withdrawn(keys: &Unreach) -> BTreeSet<(Family, Key)> {

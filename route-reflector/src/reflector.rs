@@ -197,7 +197,7 @@ impl Reflector {
     fn answer(&self, pending: Pending) {
         let answer = match pending.topic {
             Topic::Peers => Answer::Rows(Rows::Peers(peer_rows(&self.speaker))),
-            Topic::Routes => Answer::Rows(Rows::Routes(route_rows(&self.speaker))),
+            Topic::Routes => Answer::Rows(Rows::Routes(route_rows(&self.speaker, |_| None))),
             Topic::Vnis | Topic::Macs => {
                 Answer::Error("a reflector has no LANs of its own; ask a worker's control socket".into())
             }

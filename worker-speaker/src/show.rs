@@ -1,6 +1,8 @@
 //! Rows for `megalos show`.
 
-use daemon::show::{MacRow, VniRow};
+use bgp_core::rib::LOCAL_PEER;
+use bgp_io::Speaker;
+use daemon::show::{MacRow, RouteRow, VniRow};
 use evpn::show::{Place, TunnelView};
 
 use crate::core::Core;
@@ -39,4 +41,12 @@ pub(crate) fn mac_rows(core: &Core) -> Vec<MacRow> {
         state: view.state.to_string(),
     };
     core.engine().macs().map(row).collect()
+}
+
+/// Routes with what this worker makes of those that it uses: the best ones of others.
+pub(crate) fn route_rows(speaker: &Speaker, core: &Core) -> Vec<RouteRow> {
+    daemon::routes::route_rows(speaker, |view| {
+        let is_used = view.best && view.peer != LOCAL_PEER;
+        is_used.then(|| core.engine().route_use(view.key, view.payload, view.attributes).to_string())
+    })
 }

@@ -24,7 +24,6 @@ use daemon::control::{Answer, Pending};
 use daemon::descriptors;
 use daemon::http::Readiness;
 use daemon::options::Settings as _;
-use daemon::routes::route_rows;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
 use daemon::speaker::{Identity, neighbor, peer_rows};
@@ -362,7 +361,7 @@ impl Worker {
     fn answer(&self, pending: Pending) {
         let rows = match pending.topic {
             Topic::Peers => Rows::Peers(peer_rows(&self.speaker)),
-            Topic::Routes => Rows::Routes(route_rows(&self.speaker)),
+            Topic::Routes => Rows::Routes(show::route_rows(&self.speaker, &self.core)),
             Topic::Vnis => Rows::Vnis(show::vni_rows(&self.core)),
             Topic::Macs => Rows::Macs(show::mac_rows(&self.core)),
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 
-use crate::types::MacAddr;
+use crate::types::{MacAddr, is_host_address};
 use crate::wire::{Evpn, EvpnKey, RtConstrain, WireNlri};
 
 /// A family that a [`Table`](super::table::Table) can hold.
@@ -68,8 +68,7 @@ impl Family for Evpn {
     }
 
     fn accepts_next_hop(next_hop: IpAddr) -> bool {
-        let broadcast = matches!(next_hop, IpAddr::V4(address) if address.is_broadcast());
-        !(next_hop.is_unspecified() || next_hop.is_loopback() || next_hop.is_multicast() || broadcast)
+        is_host_address(next_hop)
     }
 }
 

@@ -5,7 +5,7 @@ crate::rules! {
     ORIGINATOR_LOOP = "originator-loop", "RFC 4456 section 8", "ORIGINATOR_ID is our own router id";
     CLUSTER_LOOP = "cluster-loop", "RFC 4456 section 8", "CLUSTER_LIST holds our own cluster id";
     NEXT_HOP_INVALID = "next-hop-invalid", "RFC 4271 section 6.3",
-        "The next hop is unspecified, loopback, multicast or broadcast";
+        "No host can have the next hop: unspecified, loopback, link-local, multicast, reserved or broadcast";
     WITHDRAWAL_UNKNOWN = "withdrawal-unknown", "RFC 4271 section 3.1", "A route was withdrawn that the peer had not announced";
     ROUTES_UNEXPECTED = "routes-unexpected", "RFC 7606 section 2",
         "Routes came for an address family that is disabled or not negotiated";

@@ -165,6 +165,11 @@ impl Malformed {
         Self { treatment: Treatment::Withdraw, rule }
     }
 
+    /// To be counted, and nothing else.
+    pub const fn note(rule: Rule) -> Self {
+        Self { treatment: Treatment::Note, rule }
+    }
+
     /// Attribute discard.
     pub const fn discard(rule: Rule) -> Self {
         Self { treatment: Treatment::DiscardAttribute, rule }

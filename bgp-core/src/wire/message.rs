@@ -171,6 +171,8 @@ impl Finding {
 /// What RFC 7606 section 2 lets a receiver do short of ending the session, mildest first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Treatment {
+    /// Nothing: it is odd, and somebody should look at the sender.
+    Note,
     /// One NLRI of an unknown type was skipped (section 5.4).
     SkipRoute,
     /// The attribute was dropped.

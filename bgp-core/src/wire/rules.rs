@@ -127,6 +127,12 @@ crate::rules! {
     EVPN_ROUTER_MAC = "evpn-router-mac", "RFC 9135 section 8.1", "The router's MAC of a type 5 route is zero or a group";
     EVPN_TWO_OVERLAY_INDEXES = "evpn-two-overlay-indexes", "RFC 9136 section 3.2",
         "A type 5 route has both a segment and a gateway";
+    EVPN_AD_LABEL = "evpn-ad-label", "RFC 7432 section 8.2.1",
+        "A type 1 route of a whole segment carries a label";
+    EVPN_AD_SEGMENT = "evpn-ad-segment", "RFC 7432 sections 5 and 7.1",
+        "The segment of a type 1 route is zero or the reserved one of all ones";
+    MAC_MOBILITY_TWICE = "mac-mobility-twice", "RFC 7432 section 7.7",
+        "A route carries several MAC mobility communities; the sticky one counts, else the highest sequence";
     EVPN_NO_OVERLAY_INDEX = "evpn-no-overlay-index", "RFC 9136 section 3.1",
         "A type 5 route has neither a label nor an overlay index";
 }
@@ -176,6 +182,7 @@ fn rule_of(error: NotificationCode) -> Rule {
 impl From<Treatment> for Action {
     fn from(treatment: Treatment) -> Self {
         match treatment {
+            Treatment::Note => Self::Note,
             Treatment::SkipRoute => Self::SkipRoute,
             Treatment::DiscardAttribute => Self::DiscardAttribute,
             Treatment::WithdrawRoute => Self::WithdrawRoute,

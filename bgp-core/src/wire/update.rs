@@ -101,9 +101,11 @@ impl Decoder<'_> {
 
     /// Reads MP_REACH_NLRI and decides whether its routes are announced or withdrawn.
     fn reach(&mut self, set: AttributeSet<'_>, has_ipv4_nlri: bool) -> Result<(), Fault> {
-        let has_reachable = has_ipv4_nlri || set.reach.is_some_and(|raw| multiprotocol::has_reachable(raw.value));
-        // RFC 7606 section 5.2: with nothing to withdraw, the NLRI may have been what was misread.
-        if self.findings.withdraw_all() && set.has_others && !has_reachable {
+        let located = set.reach.is_some_and(|raw| multiprotocol::has_reachable(raw.value));
+        let has_reachable = has_ipv4_nlri || located;
+        // RFC 7606 section 5.2: with nothing to withdraw, the NLRI may have been what was misread. IPv4 routes, of which
+        // none is kept, are nothing to withdraw.
+        if self.findings.withdraw_all() && set.has_others && !located {
             let notification = NotificationCode::MALFORMED_ATTRIBUTE_LIST.notification();
             return Err(Fault { rule: rules::UPDATE_NO_ROUTES, notification });
         }
@@ -113,6 +115,9 @@ impl Decoder<'_> {
         let Some(raw) = set.reach else { return Ok(()) };
         let Some(family) = self.admit(raw)? else { return Ok(()) };
         let communities = set.extended_communities();
+        if communities.iter().filter(|community| community.as_mac_mobility().is_some()).nth(1).is_some() {
+            self.findings.add(Malformed::note(rules::MAC_MOBILITY_TWICE), Some(code::EXTENDED_COMMUNITIES));
+        }
         match multiprotocol::decode_reach(family, raw.value, self.ctx, communities, &mut self.findings) {
             Err(unreadable) => self.unreadable(unreadable, raw),
             Ok(None) => {

@@ -6,9 +6,10 @@ use bgp_core::types::MacAddr;
 
 use super::settle::Cause;
 use super::{MacVrf, NeighborRoute};
-use crate::candidates::{Candidate, Full};
+use crate::candidates::{Candidate, Contender, Full};
 use crate::forwarding::Key;
 use crate::import::{MacRoute, MulticastRoute, RemoteMac, RemoteMulticast};
+use crate::mac::Owner;
 use crate::outputs::Context;
 use crate::report::Report;
 
@@ -34,8 +35,20 @@ impl MacVrf {
             self.confirm(Key::Mac(self.vni, mac), cx);
         }
         self.settle(mac, Cause::Arrival, cx);
+        if exclusion.is_none() {
+            self.report_contested(mac, contender, cx);
+        }
         self.refresh_tunnel(cx);
         Ok(())
+    }
+
+    /// A MAC that is sticky at a remote VTEP is announced by another one too (RFC 7432 section 15.2).
+    fn report_contested(&self, mac: MacAddr, arrived: Contender, cx: &mut Context<'_>) {
+        let Some(Owner::Remote(holder)) = self.macs.get(&mac).map(|state| state.owner) else { return };
+        if self.is_active() && holder.sticky && holder.vtep != arrived.vtep && !holder.stale && !arrived.stale {
+            let (vni, vtep, holder) = (self.vni, arrived.vtep, holder.vtep);
+            cx.out.report(Report::StickyContested { vni, mac, vtep, holder });
+        }
     }
 
     pub(crate) fn remove_mac(&mut self, mac: MacAddr, key: &MacRoute, cx: &mut Context<'_>) {

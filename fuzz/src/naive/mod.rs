@@ -206,10 +206,11 @@ fn announce(read: attributes::Read, ipv4: bool, context: &Context, meaning: &mut
     let value = read.reach.as_ref().map(|reach| &reach.value[..]).unwrap_or_default();
     // AFI, SAFI, length of the next hop, next hop, a reserved octet.
     let start = value.get(3).map(|length| 5 + usize::from(*length)).filter(|start| *start <= value.len());
-    let reachable = ipv4 || start.is_some_and(|start| start < value.len());
+    let located = start.is_some_and(|start| start < value.len());
+    let reachable = ipv4 || located;
     let others = read.count > usize::from(read.unreach.is_some()) || read.truncated;
-    // RFC 7606 section 5.2.
-    if meaning.classes.contains(&Class::Withdraw) && others && !reachable {
+    // RFC 7606 section 5.2. IPv4 routes are nothing that could be withdrawn.
+    if meaning.classes.contains(&Class::Withdraw) && others && !located {
         return Err((3, 1));
     }
     // Section 3 d.

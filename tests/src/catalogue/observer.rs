@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use bgp_core::types::{AddressFamily, Asn};
 use bgp_core::wire::context::{EvpnErrors, MultiprotocolErrors};
-use bgp_core::wire::message::{Routes, Unreach};
+use bgp_core::wire::message::{Routes, Treatment, Unreach};
 use bgp_core::wire::{Capability, DecodeContext, Frame, Message, MessageKind, Open, Update};
 use bytes::Bytes;
 
@@ -187,7 +187,9 @@ pub fn read_strictly(kind: u8, body: &[u8], four_octet_as: bool) -> Result<Optio
     };
     let frame = Frame { kind, body: Bytes::copy_from_slice(body) };
     match Message::decode(&frame, &context) {
-        Ok(Message::Update(update)) if update.findings.is_empty() => Ok(Some(*update)),
+        Ok(Message::Update(update)) if update.findings.iter().all(|f| f.treatment == Treatment::Note) => {
+            Ok(Some(*update))
+        }
         Ok(Message::Update(update)) => Err(format!("{:?} in {body:02x?}", update.findings)),
         Ok(Message::Open(open)) if !is_sound(&open) => Err(format!("{open:?}")),
         Ok(_) => Ok(None),

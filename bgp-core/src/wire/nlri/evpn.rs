@@ -60,7 +60,12 @@ pub(crate) fn decode_routes(
             None => {}
             Some(Err(bad)) => withdrawn.extend(bad.key),
             Some(Ok(route)) => match semantic_error(&route, communities) {
-                None => routes.push(route),
+                None => {
+                    if let Some(rule) = oddity(&route) {
+                        findings.add(Malformed::note(rule), Some(code::MP_REACH_NLRI));
+                    }
+                    routes.push(route);
+                }
                 Some(rule) => {
                     let malformed = Malformed { treatment: Treatment::WithdrawRoute, rule };
                     findings.add(malformed, Some(code::MP_REACH_NLRI));
@@ -150,6 +155,23 @@ fn semantic_error(route: &Route<Evpn>, communities: &[ExtendedCommunity]) -> Opt
             } else {
                 None
             }
+        }
+        _ => None,
+    }
+}
+
+/// What is odd about a route that may be announced all the same.
+fn oddity(route: &Route<Evpn>) -> Option<Rule> {
+    match (&route.key, &route.payload) {
+        (EvpnKey::EthernetAutoDiscovery { esi, .. }, _)
+            if *esi == EthernetSegmentId::default() || *esi == EthernetSegmentId::RESERVED =>
+        {
+            Some(rules::EVPN_AD_SEGMENT)
+        }
+        (EvpnKey::EthernetAutoDiscovery { tag, .. }, EvpnPayload::EthernetAutoDiscovery { label })
+            if *tag == EthernetTag::WHOLE_SEGMENT && *label != Label::default() =>
+        {
+            Some(rules::EVPN_AD_LABEL)
         }
         _ => None,
     }
