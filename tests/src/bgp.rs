@@ -85,6 +85,18 @@ pub fn update(attributes: &[Vec<u8>]) -> Vec<u8> {
     message(UPDATE, &body)
 }
 
+/// An UPDATE with all of its fields (RFC 4271 section 4.3): withdrawn IPv4 prefixes, path attributes, IPv4 prefixes.
+///
+/// # Panics
+///
+/// If a field is too long for its length.
+pub fn update_of(withdrawn: &[u8], attributes: &[Vec<u8>], nlri: &[u8]) -> Vec<u8> {
+    let attributes = attributes.concat();
+    let length = |field: &[u8]| u16::try_from(field.len()).unwrap_or_else(|error| panic!("{error}")).to_be_bytes();
+    let body = [&length(withdrawn), withdrawn, &length(&attributes), &attributes, nlri].concat();
+    message(UPDATE, &body)
+}
+
 /// A path attribute with a length of two octets (the flag for it is added).
 ///
 /// # Panics
@@ -121,24 +133,125 @@ pub fn default_membership(from: [u8; 4]) -> Vec<u8> {
     ])
 }
 
-/// A path attribute with a length of one octet.
+/// A path attribute with a length of one octet, or of two where it needs them.
 pub fn attribute(flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
-    let mut octets = vec![flags, kind, u8::try_from(value.len()).unwrap_or(u8::MAX)];
+    let Ok(length) = u8::try_from(value.len()) else { return long_attribute(flags, kind, value) };
+    let mut octets = vec![flags, kind, length];
     octets.extend(value);
     octets
 }
 
+/// A route distinguisher of type 1: an address and a number.
+pub fn distinguisher(router_id: [u8; 4], number: u16) -> [u8; 8] {
+    let ([a, b, c, d], [high, low]) = (router_id, number.to_be_bytes());
+    [0, 1, a, b, c, d, high, low]
+}
+
+/// A VNI as it stands in a label.
+pub fn label(vni: u32) -> [u8; 3] {
+    let [_, high, middle, low] = vni.to_be_bytes();
+    [high, middle, low]
+}
+
+/// An EVPN route of type 2 (RFC 7432 section 7.2), field by field; the default is right and has no IP address.
+#[derive(Clone, Debug)]
+pub struct MacRoute {
+    /// Route distinguisher.
+    pub rd: [u8; 8],
+    /// Ethernet segment identifier.
+    pub esi: [u8; 10],
+    /// Length of the MAC in bits.
+    pub mac_bits: u8,
+    /// The MAC.
+    pub mac: [u8; 6],
+    /// Length of the IP address in bits.
+    pub ip_bits: u8,
+    /// The IP address.
+    pub ip: Vec<u8>,
+    /// The labels.
+    pub labels: Vec<u8>,
+}
+
+impl MacRoute {
+    /// A route for a MAC of a LAN.
+    pub fn of(router_id: [u8; 4], vni: u32, mac: [u8; 6]) -> Self {
+        let [_, _, high, low] = vni.to_be_bytes();
+        let rd = distinguisher(router_id, u16::from_be_bytes([high, low]));
+        Self { rd, esi: [0; 10], mac_bits: 48, mac, ip_bits: 0, ip: Vec::new(), labels: label(vni).to_vec() }
+    }
+
+    /// The same with an IPv4 address.
+    #[must_use]
+    pub fn with_ip(self, ip: [u8; 4]) -> Self {
+        Self { ip_bits: 32, ip: ip.to_vec(), ..self }
+    }
+
+    /// What stands behind route type and length.
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = [&self.rd[..], &self.esi, &[0; 4], &[self.mac_bits], &self.mac, &[self.ip_bits]].concat();
+        body.extend(&self.ip);
+        body.extend(&self.labels);
+        body
+    }
+
+    /// The NLRI.
+    pub fn nlri(&self) -> Vec<u8> {
+        evpn_route(2, &self.body())
+    }
+}
+
+/// An EVPN route of type 3 (RFC 7432 section 7.3).
+pub fn multicast_route(router_id: [u8; 4], vni: u32, originator: &[u8]) -> Vec<u8> {
+    let [_, _, high, low] = vni.to_be_bytes();
+    let rd = distinguisher(router_id, u16::from_be_bytes([high, low]));
+    let bits = u8::try_from(originator.len() * 8).unwrap_or(u8::MAX);
+    evpn_route(3, &[&rd[..], &[0; 4], &[bits], originator].concat())
+}
+
+/// PMSI_TUNNEL for ingress replication (RFC 6514 section 5) with this endpoint.
+pub fn pmsi(vni: u32, endpoint: &[u8]) -> Vec<u8> {
+    attribute(0xc0, 22, &[&[0, 6], &label(vni)[..], endpoint].concat())
+}
+
+/// An EVPN route of type 5 (RFC 9136 section 3.1), field by field.
+#[derive(Clone, Debug)]
+pub struct PrefixRoute {
+    /// Route distinguisher.
+    pub rd: [u8; 8],
+    /// Ethernet segment identifier.
+    pub esi: [u8; 10],
+    /// Length of the prefix in bits.
+    pub bits: u8,
+    /// The prefix: 4 or 16 octets.
+    pub prefix: Vec<u8>,
+    /// The gateway: as many octets as the prefix.
+    pub gateway: Vec<u8>,
+    /// The label.
+    pub label: [u8; 3],
+}
+
+impl PrefixRoute {
+    /// A right route for an IPv4 prefix.
+    pub fn of(router_id: [u8; 4], vni: u32, prefix: [u8; 4], bits: u8) -> Self {
+        let [_, _, high, low] = vni.to_be_bytes();
+        let rd = distinguisher(router_id, u16::from_be_bytes([high, low]));
+        Self { rd, esi: [0; 10], bits, prefix: prefix.to_vec(), gateway: vec![0; 4], label: label(vni) }
+    }
+
+    /// What stands behind route type and length.
+    pub fn body(&self) -> Vec<u8> {
+        [&self.rd[..], &self.esi, &[0; 4], &[self.bits], &self.prefix, &self.gateway, &self.label].concat()
+    }
+
+    /// The NLRI.
+    pub fn nlri(&self) -> Vec<u8> {
+        evpn_route(5, &self.body())
+    }
+}
+
 /// An EVPN route of type 2 without an address (RFC 7432 section 7.2).
 pub fn mac_route(router_id: [u8; 4], vni: u32, mac: [u8; 6]) -> Vec<u8> {
-    let [_, high, middle, low] = vni.to_be_bytes();
-    let mut body = vec![0, 1];
-    body.extend(router_id);
-    body.extend([middle, low]);
-    body.extend([0; 10 + 4]);
-    body.push(48);
-    body.extend(mac);
-    body.extend([0, high, middle, low]);
-    evpn_route(2, &body)
+    MacRoute::of(router_id, vni, mac).nlri()
 }
 
 /// An EVPN route of any type.
@@ -150,11 +263,13 @@ pub fn evpn_route(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// MP_REACH_NLRI for EVPN with an IPv4 next hop.
 pub fn reach(next_hop: [u8; 4], routes: &[Vec<u8>]) -> Vec<u8> {
-    let mut value = vec![0, 25, 70, 4];
-    value.extend(next_hop);
-    value.push(0);
-    value.extend(routes.concat());
-    if value.len() > 255 { long_attribute(0x80, 14, &value) } else { attribute(0x80, 14, &value) }
+    reach_via(&next_hop, routes)
+}
+
+/// MP_REACH_NLRI for EVPN with a next hop of any length.
+pub fn reach_via(next_hop: &[u8], routes: &[Vec<u8>]) -> Vec<u8> {
+    let length = u8::try_from(next_hop.len()).unwrap_or(u8::MAX);
+    attribute(0x80, 14, &[&[0, 25, 70, length], next_hop, &[0], &routes.concat()].concat())
 }
 
 /// The attributes of a right EVPN route beside MP_REACH_NLRI: ORIGIN, AS_PATH, LOCAL_PREF, and the route target and

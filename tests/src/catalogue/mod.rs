@@ -14,6 +14,8 @@
 //! | [`observer`] | a healthy peer that keeps and re-reads every octet it is sent |
 //! | [`vitals`] | whether a process lives, how much it holds, whether it spins |
 //! | [`dialogue`] | a row of octets and a verdict, on any ground |
+//! | [`batch`] | many inputs on one session |
+//! | [`evidence`] | what a row left behind: counters, log lines, octets at the observer, reasons at the workers |
 //! | [`stage`] | one row being tried: connections, routes that come and go |
 //! | [`segments`] | TCP segments that no TCP would send |
 //! | [`worker`] | the same rows at a worker, from a hostile reflector |
@@ -24,10 +26,16 @@
 //! A row is data wherever that is possible: octets and a verdict. What takes more than octets is a script.
 
 pub mod actor;
+pub mod attributes;
+pub mod batch;
 pub mod dialogue;
+pub mod evidence;
+pub mod evpn;
+pub mod forwarding;
 pub mod framing;
 pub mod header;
 pub mod ids;
+pub mod multiprotocol;
 pub mod notification;
 pub mod observer;
 pub mod open;
@@ -159,13 +167,15 @@ pub enum Profile {
     Scarce,
     /// A peer that the daemon dials itself; there are few of them.
     Dialled,
+    /// A client whose distinct attributes may take no more than 64 KiB.
+    Frugal,
     /// Nobody: outside all accepted prefixes.
     Stranger,
 }
 
 impl Profile {
     /// All of them, in the order of their prefixes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Contain,
         Self::Strict,
         Self::Impatient,
@@ -174,6 +184,7 @@ impl Profile {
         Self::External,
         Self::Scarce,
         Self::Dialled,
+        Self::Frugal,
         Self::Stranger,
     ];
 
@@ -188,6 +199,7 @@ impl Profile {
             Self::External => 6,
             Self::Scarce => 10,
             Self::Dialled => 7,
+            Self::Frugal => 8,
             Self::Stranger => 9,
         }
     }
@@ -204,6 +216,7 @@ impl Profile {
             Self::Near => Some("gtsm = true"),
             Self::External => Some("role = \"external\""),
             Self::Scarce => Some("max_attribute_sets = 100"),
+            Self::Frugal => Some("max_attribute_octets = 65536"),
             Self::Dialled | Self::Stranger => None,
         }
     }
@@ -215,6 +228,9 @@ pub fn sections() -> Vec<(char, Vec<Row>)> {
         ('A', header::rows()),
         ('B', open::rows()),
         ('C', framing::rows()),
+        ('D', attributes::rows()),
+        ('E', multiprotocol::rows()),
+        ('F', evpn::rows().into_iter().chain(forwarding::rows()).collect()),
         ('G', notification::rows()),
         ('H', volume::rows()),
     ]
@@ -315,10 +331,17 @@ impl Row {
         Self { rule: Some(rule), ..self }
     }
 
-    /// The same row, and this must hold besides.
+    /// The same row, and this must hold besides what was said before.
     #[must_use]
-    pub fn also(self, check: impl Fn(&mut Stage<'_>) + Send + Sync + 'static) -> Self {
-        Self { also: Some(Box::new(check)), ..self }
+    pub fn also(mut self, check: impl Fn(&mut Stage<'_>) + Send + Sync + 'static) -> Self {
+        self.also = match self.also.take() {
+            None => Some(Box::new(check)),
+            Some(before) => Some(Box::new(move |stage| {
+                before(stage);
+                check(stage);
+            })),
+        };
+        self
     }
 
     /// The ways in which it is to be tried: by whom, and with which verdict.

@@ -2,7 +2,9 @@
 
 use tests::catalogue::run::run;
 use tests::catalogue::scene::{Scene, dialled};
-use tests::catalogue::{framing, header, notification, open, sections, volume, worker};
+use tests::catalogue::{
+    attributes, evpn, forwarding, framing, header, multiprotocol, notification, open, sections, volume, worker,
+};
 
 #[test]
 fn tcp_and_the_message_header_harm_only_their_own_connection() {
@@ -34,4 +36,24 @@ fn volume_is_at_the_cost_of_who_sends_it() {
 fn a_hostile_reflector_harms_only_its_own_session_with_a_worker() {
     let rows: Vec<_> = sections().into_iter().flat_map(|(_, rows)| rows).collect();
     worker::run("worker", &rows);
+}
+
+#[test]
+fn path_attributes_that_are_wrong_are_contained_and_never_travel() {
+    run("D", &Scene::new(""), &attributes::rows());
+}
+
+#[test]
+fn multiprotocol_attributes_that_cannot_be_read_end_only_their_own_session() {
+    run("E", &Scene::new(""), &multiprotocol::rows());
+}
+
+#[test]
+fn evpn_routes_that_are_wrong_are_contained_or_end_their_own_session() {
+    run("F routes", &Scene::new(""), &evpn::rows());
+}
+
+#[test]
+fn well_formed_routes_lead_no_frame_where_it_must_not_go() {
+    run("F forwarding", &Scene::new(""), &forwarding::rows());
 }
