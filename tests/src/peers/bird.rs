@@ -1,5 +1,7 @@
 //! BIRD 3: `bird`, asked with `birdc`.
 
+use std::fmt;
+
 use super::place::Place;
 use super::table::{Attribute, Route};
 use super::{Daemon, Dialect, Life, Program, community, words};
@@ -210,11 +212,46 @@ pub fn client_config(router_id: &str, reflector: &str, port: u16) -> String {
     )
 }
 
-/// A worker that announces the one VXLAN device `vx<vni>` of `br<vni>` (see [`crate::handmade`]), with one reflector.
-/// Distinguisher and targets are `65000:VNI`, since BIRD derives none; it uses no route to whose next hop it has none.
-pub fn worker_config(router_id: &str, reflector: &str, port: u16, vni: u32) -> String {
-    format!(
-        "{}protocol direct {{ ipv4; ipv6; }}
+/// A worker or router that announces the one VXLAN device `vx<vni>` of `br<vni>` (see [`crate::handmade`]), with one
+/// neighbour. It uses no route to whose next hop it has none, and derives neither distinguisher nor targets.
+#[derive(Clone, Copy, Debug)]
+pub struct RouterConfig<'a> {
+    /// Its AS.
+    pub asn: u32,
+    /// Its BGP identifier.
+    pub router_id: &'a str,
+    /// The neighbour's address.
+    pub neighbor: &'a str,
+    /// The neighbour's port.
+    pub port: u16,
+    /// The neighbour's AS.
+    pub remote_asn: u32,
+    /// What else is said of the neighbour, as in `password "key";`.
+    pub neighbor_lines: &'a [&'a str],
+    /// The VNI of its only LAN.
+    pub vni: u32,
+    /// Distinguisher and targets of the LAN; none for `65000:VNI`.
+    pub evpn_lines: &'a [&'a str],
+}
+
+impl fmt::Display for RouterConfig<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asn, router_id, neighbor, port, remote_asn, neighbor_lines, vni, evpn_lines } = self;
+        let default = [format!("rd 65000:{vni};"), format!("route target (rt, 65000, {vni});")];
+        let evpn = if evpn_lines.is_empty() { default.join(" ") } else { evpn_lines.join(" ") };
+        let more = neighbor_lines.join(" ");
+        write!(
+            f,
+            "{}protocol direct {{ ipv4; ipv6; }}
+protocol bgp reflector {{
+  local as {asn};
+  neighbor {neighbor} port {port} as {remote_asn};
+  connect delay time 1;
+  connect retry time 1;
+  error wait time 1, 2;
+  {more}
+  evpn {{ table fabric; import all; export all; }};
+}}
 eth table lan;
 protocol bridge {{
   eth {{ table lan; export all; }};
@@ -223,12 +260,12 @@ protocol bridge {{
 protocol evpn {{
   eth {{ table lan; }};
   evpn {{ table fabric; }};
-  rd 65000:{vni};
-  route target (rt, 65000, {vni});
+  {evpn}
   vni {vni};
   encapsulation vxlan {{ tunnel device \"vx{vni}\"; }};
 }}
 ",
-        client_config(router_id, reflector, port)
-    )
+            preamble(router_id)
+        )
+    }
 }

@@ -82,6 +82,42 @@ fn a_lan_is_whole_whatever_the_conventions_of_debians_frr() {
     }
 }
 
+#[test]
+fn a_lan_is_whole_whatever_the_conventions_of_bird() {
+    const BIRD: Role<'static> = Role::of(Software::Bird);
+    let (v4, v6) = (Family::V4, Family::V6);
+    for (role, rd, target) in [
+        (BIRD, "65000:100", "rt:65000:100"),
+        (Role { session: v6, vteps: v4, ..BIRD }, "65000:100", "rt:65000:100"),
+        (Role { session: v4, vteps: v6, ..BIRD }, "65000:100", "rt:65000:100"),
+        (Role { session: v6, vteps: v6, ..BIRD }, "65000:100", "rt:65000:100"),
+        (
+            Role {
+                asn: 64_512,
+                evpn: &["rd 64512:7; import target (rt, 65000, 100); export target (rt, 64512, 100);"],
+                ..BIRD
+            },
+            "64512:7",
+            "rt:64512:100",
+        ),
+        (Role { evpn: &["rd 192.0.2.1:7; route target (rt, 65000, 100);"], ..BIRD }, "192.0.2.1:7", "rt:65000:100"),
+        (Role { evpn: &["rd 65000:7; route target (rt, 65000, 268435556);"], ..BIRD }, "65000:7", "rt:65000:268435556"),
+        (
+            Role {
+                asn: LONG_ASN,
+                evpn: &["rd 4200000001:7; import target (rt, 65000, 100); export target (rt, 4200000001, 100);"],
+                ..BIRD
+            },
+            "4200000001:7",
+            "rt:4200000001:100",
+        ),
+    ] {
+        let lab = Lab::established(&role);
+        lab.wait_meeting();
+        check_theirs_at_ours(&lab, &Router { role, rd: Some(rd), target });
+    }
+}
+
 /// IPv6 VTEPs came to FRR after Debian's version.
 #[test]
 fn sessions_and_vteps_of_either_family_carry_a_lan_in_every_combination() {

@@ -4,8 +4,7 @@ use tests::fabric::{Family, LAN, MACS, PORT};
 use tests::handmade;
 use tests::host::{Host, Underlay};
 use tests::overlay::{Reflector, Worker};
-use tests::peers::frr::RouterConfig;
-use tests::peers::{Daemon, Software, bird};
+use tests::peers::{Daemon, Software, bird, frr};
 use tests::wait;
 
 /// Addresses of the devices behind ours and behind theirs.
@@ -47,13 +46,23 @@ impl Role<'_> {
     fn config(&self) -> String {
         let neighbor = self.session.address(NUMBERS[0]);
         if self.software == Software::Bird {
-            return bird::worker_config(THEIR_ROUTER_ID, &neighbor, PORT, LAN);
+            let config = bird::RouterConfig {
+                asn: self.asn,
+                router_id: THEIR_ROUTER_ID,
+                neighbor: &neighbor,
+                port: PORT,
+                remote_asn: 65_000,
+                neighbor_lines: self.neighbor,
+                vni: LAN,
+                evpn_lines: self.evpn,
+            };
+            return config.to_string();
         }
-        let config = RouterConfig {
+        let config = frr::RouterConfig {
             asn: self.asn,
             neighbor_lines: self.neighbor,
             evpn_lines: self.evpn,
-            ..RouterConfig::new(THEIR_ROUTER_ID, &neighbor, PORT)
+            ..frr::RouterConfig::new(THEIR_ROUTER_ID, &neighbor, PORT)
         };
         config.to_string()
     }

@@ -35,6 +35,22 @@ fn a_lan_is_whole_over_sessions_with_key_and_gtsm() {
     }
 }
 
+#[test]
+fn a_lan_is_whole_over_birds_sessions_with_key_and_gtsm() {
+    const KEY: &str = "password \"open-sesame\";";
+    const GTSM: &str = "ttl security on;";
+    for (asn, session, neighbor, settings) in [
+        (65_000, Family::V4, &[KEY][..], OUR_KEY),
+        (64_512, Family::V6, &[KEY], OUR_KEY),
+        (64_512, Family::V4, &[GTSM], OUR_GTSM),
+        (65_000, Family::V6, &[GTSM], OUR_GTSM),
+        (4_200_000_001, Family::V4, &[GTSM], ""),
+    ] {
+        let role = Role { asn, session, neighbor, settings, ..Role::of(Software::Bird) };
+        Lab::established(&role).wait_meeting();
+    }
+}
+
 /// What our side says of the other in the end.
 fn wait_words(role: &Role<'_>, words: &[&str]) {
     let lab = Lab::start(role);

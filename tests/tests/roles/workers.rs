@@ -206,7 +206,7 @@ fn what_is_sticky_at_ours_stays_here_whatever_speaks_there() {
         // What came after the impostor was heard of here, so was what the impostor did.
         let late = Host::new("late");
         handmade::plug(&lab.theirs.host, &late, LAN, MACS[3], "192.168.1.4/24");
-        late.wait_pings(ADDRESSES[0]);
+        late.wait_pings(ADDRESSES[1]);
         lab.wait_our_row(MACS[3], true);
         let row = at_ours(&lab, MACS[0]);
         assert_eq!((row.at.as_str(), row.sticky, row.sequence), ("local", true, 0), "{}", row.state);
