@@ -65,10 +65,22 @@ notification_codes! {
     MALFORMED_ATTRIBUTE_LIST = 3/1, "Malformed Attribute List";
     /// RFC 4271 section 6.3; data is the attribute.
     UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE = 3/2, "Unrecognized Well-known Attribute";
+    /// RFC 4271 section 6.3; data is the type of the missing attribute.
+    MISSING_WELL_KNOWN_ATTRIBUTE = 3/3, "Missing Well-known Attribute";
+    /// RFC 4271 section 6.3; data is the attribute.
+    ATTRIBUTE_FLAGS_ERROR = 3/4, "Attribute Flags Error";
+    /// RFC 4271 section 6.3; data is the attribute.
+    ATTRIBUTE_LENGTH_ERROR = 3/5, "Attribute Length Error";
+    /// RFC 4271 section 6.3; data is the attribute.
+    INVALID_ORIGIN = 3/6, "Invalid ORIGIN Attribute";
+    /// RFC 4271 section 6.3; data is the attribute.
+    INVALID_NEXT_HOP = 3/8, "Invalid NEXT_HOP Attribute";
     /// RFC 4271 section 6.3, RFC 4760 section 7.
     OPTIONAL_ATTRIBUTE_ERROR = 3/9, "Optional Attribute Error";
     /// RFC 4271 section 6.3: the IPv4 NLRI or withdrawn routes cannot be read.
     INVALID_NETWORK_FIELD = 3/10, "Invalid Network Field";
+    /// RFC 4271 section 6.3.
+    MALFORMED_AS_PATH = 3/11, "Malformed AS_PATH";
     /// RFC 4271 section 6.5.
     HOLD_TIMER_EXPIRED = 4/0, "Unspecific";
     /// RFC 4271 section 6.6: an event that the state does not allow.

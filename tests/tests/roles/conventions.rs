@@ -4,6 +4,7 @@
 use tests::bgp::{Connection, KEEPALIVE, OPEN, Open, UPDATE, attribute, message, update};
 use tests::fabric::{Family, LAN, MACS};
 use tests::peers::Software;
+use tests::wait;
 
 use crate::lab::{Lab, REFLECTOR, Role};
 
@@ -131,6 +132,18 @@ fn sessions_and_vteps_of_either_family_carry_a_lan_in_every_combination() {
             }
         }
     }
+}
+
+/// Debian's version takes no tunnel endpoint of 16 octets and ends the session that brings one.
+#[test]
+fn an_frr_that_knows_no_ipv6_vteps_hurts_its_own_session_only_and_is_quoted() {
+    let lab = Lab::start(&Role { vteps: Family::V6, ..Role::of(Software::FrrDebian) });
+    lab.ours.wait_established();
+    wait::until("FRR's words", || {
+        let error = lab.reflector.peer(&lab.their_session()).unwrap_or_default().last_error.unwrap_or_default();
+        if error.contains("Attribute Length Error (3/5)") { Ok(()) } else { Err(error) }
+    });
+    assert!(lab.ours.peers().iter().all(|peer| peer.state == "Established" && peer.established_count == 1));
 }
 
 fn check(router: &Router, software: Software) {
