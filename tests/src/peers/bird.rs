@@ -212,6 +212,12 @@ pub fn client_config(router_id: &str, reflector: &str, port: u16) -> String {
     )
 }
 
+/// A worker of the default AS with one LAN.
+pub fn worker_config(router_id: &str, neighbor: &str, port: u16, vni: u32) -> String {
+    let (asn, remote_asn, neighbor_lines, evpn_lines) = (65_000, 65_000, &[], &[]);
+    RouterConfig { asn, router_id, neighbor, port, remote_asn, neighbor_lines, vni, evpn_lines }.to_string()
+}
+
 /// A worker or router that announces the one VXLAN device `vx<vni>` of `br<vni>` (see [`crate::handmade`]), with one
 /// neighbour. It uses no route to whose next hop it has none, and derives neither distinguisher nor targets.
 #[derive(Clone, Copy, Debug)]
