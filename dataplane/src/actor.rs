@@ -305,7 +305,7 @@ impl<D: Dataplane> Actor<D> {
         if !blocked && self.dataplane.has_pending_events() {
             return;
         }
-        wait_readable(self.woken.as_fd(), (!blocked).then(|| self.dataplane.event_fd()));
+        wait_readable(self.woken.as_fd(), if blocked { None } else { self.dataplane.event_fd() });
         let mut swallowed = [0; 64];
         while matches!((&self.woken).read(&mut swallowed), Ok(n) if n == swallowed.len()) {}
     }

@@ -79,8 +79,9 @@ pub trait Dataplane {
     /// The notification channel is broken for good; an overrun is no error but an observation.
     fn poll_events(&mut self, timeout: Duration) -> Result<Vec<Observation>, Error>;
 
-    /// Becomes readable when [`Dataplane::poll_events`] has something to read.
-    fn event_fd(&self) -> BorrowedFd<'_>;
+    /// Becomes readable when [`Dataplane::poll_events`] has something to read; `None` where the owner has to ask
+    /// [`Dataplane::has_pending_events`] instead.
+    fn event_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Whether observations wait that the descriptor does not show, because they were found in passing.
     fn has_pending_events(&self) -> bool;

@@ -62,6 +62,21 @@ pub struct Engine {
     out: Outputs,
 }
 
+/// How much an engine remembers: all zero where no LAN is and nothing is known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Footprint {
+    /// LANs of which anything is known.
+    pub lans: usize,
+    /// Imported routes.
+    pub routes: usize,
+    /// Own routes and memberships as last polled.
+    pub announced: usize,
+    /// Outputs that nobody has polled.
+    pub waiting: usize,
+    /// Deadlines.
+    pub timers: usize,
+}
+
 /// Identity of an imported route within its LAN.
 enum RouteId {
     Mac(MacAddr, MacRoute),
@@ -289,7 +304,7 @@ impl Engine {
     /// Whether a reflector has said all it knows. While none has, and for [`Config::learning_time`] after that, a claim is
     /// made without knowing who had the MAC before. Repeating it changes nothing.
     pub fn set_informed(&mut self, informed: bool, now: Instant) {
-        self.out.informed = if informed { self.out.informed.or(Some(now)) } else { None };
+        self.out.knowledge.set(informed, now);
     }
 
     // ---- Time ----
@@ -367,6 +382,25 @@ impl Engine {
     /// Reports that were lost because nobody polled.
     pub fn dropped_reports(&self) -> u64 {
         self.out.dropped_reports()
+    }
+
+    /// Whether a LAN has a member here, or is served.
+    pub fn is_active(&self, vni: Vni) -> bool {
+        self.vrfs.get(&vni).is_some_and(MacVrf::is_active)
+    }
+
+    /// How much is remembered.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            lans: self.vrfs.len(),
+            routes: self.homes.len(),
+            announced: self.out.announced.len() + self.out.interested.len(),
+            waiting: self.out.dirty.len()
+                + self.out.routes.len()
+                + self.out.interests.len()
+                + self.out.memberships.len(),
+            timers: self.out.timers.len(),
+        }
     }
 
     // ---- Inside ----

@@ -34,6 +34,7 @@ pub mod config;
 mod engine;
 pub mod forwarding;
 pub mod import;
+mod knowledge;
 mod mac;
 mod outputs;
 pub mod report;
@@ -43,6 +44,6 @@ pub mod show;
 mod vrf;
 
 pub use config::Config;
-pub use engine::{Claim, ClaimError, Engine, Member};
+pub use engine::{Claim, ClaimError, Engine, Footprint, Member};
 pub use report::Report;
 pub use routes::Origination;

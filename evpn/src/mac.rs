@@ -66,6 +66,8 @@ pub(crate) struct Learned {
 /// it claimed: if so, whoever turns up later is newer, but for the former owner, whose station may speak once more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Contest {
+    /// When the claim was made.
+    made: Instant,
     /// Answers to anybody, left while the LAN's routes are not known; none for a claim made in knowledge of them.
     blind: u8,
     /// Whom the claim took the MAC from, if that one has not been answered yet.
@@ -79,13 +81,13 @@ impl Contest {
     /// claims end.
     const BLIND_ANSWERS: u8 = 3;
 
-    pub(crate) fn new(is_blind: bool, former: Option<IpAddr>, until: Instant) -> Self {
-        Self { blind: if is_blind { Self::BLIND_ANSWERS } else { 0 }, former, until }
+    pub(crate) fn new(made: Instant, is_blind: bool, former: Option<IpAddr>, until: Instant) -> Self {
+        Self { made, blind: if is_blind { Self::BLIND_ANSWERS } else { 0 }, former, until }
     }
 
     /// Whether a rival is answered now, which counts as one answer.
-    fn answer(&mut self, rival: IpAddr, is_learning: bool, now: Instant) -> bool {
-        if is_learning && let Some(left) = self.blind.checked_sub(1) {
+    fn answer(&mut self, rival: IpAddr, is_blind: bool, now: Instant) -> bool {
+        if is_blind && let Some(left) = self.blind.checked_sub(1) {
             (self.blind, self.former) = (left, Some(rival));
             return true;
         }
@@ -111,6 +113,9 @@ pub(crate) struct Local {
     /// The VTEP that a claim yielded to. While that VTEP announces the MAC, even with a lower sequence after a restart,
     /// the claim stands back; then for whoever announces it next.
     pub(crate) yielded_to: Option<IpAddr>,
+    /// The claim had yielded when this worker restarted: so says the row that was found. Until routes or the end of them say
+    /// more, the MAC is where the row leads.
+    pub(crate) awaits_routes: bool,
 }
 
 impl Local {
@@ -120,6 +125,11 @@ impl Local {
 
     pub(crate) fn sticky(&self) -> bool {
         self.claims.iter().any(|claim| claim.sticky) || self.learned.is_some_and(|learned| learned.sticky)
+    }
+
+    /// It is held by claims that a former life of this worker took, and by nothing newer.
+    pub(crate) fn is_restored(&self) -> bool {
+        !self.claims.is_empty() && self.contest.is_none()
     }
 
     /// Where the MAC is: the last claim, else where it was learned.
@@ -182,6 +192,7 @@ impl MacState {
     pub(crate) fn decide(&self, rival: Option<Contender>, config: &Config) -> Owner {
         match (&self.local, rival) {
             (None, None) => Owner::Nobody,
+            (Some(local), None) if local.awaits_routes => Owner::Nobody,
             (Some(_), None) => Owner::Local,
             (None, Some(rival)) => Owner::Remote(rival),
             (Some(local), Some(rival)) if local.yielded_to.is_some() || self.frozen().is_some() => Owner::Remote(rival),
@@ -212,14 +223,19 @@ impl MacState {
         }
     }
 
+    /// When the last claim was made.
+    pub(crate) fn claimed_at(&self) -> Option<Instant> {
+        self.local.as_ref()?.contest.map(|contest| contest.made)
+    }
+
     /// A route arrived: a fresh claim may be made once more above a rival of equal or newer sequence. The new sequence, if
     /// so.
-    pub(crate) fn defend_claim(&mut self, rival: Contender, is_learning: bool, now: Instant) -> Option<u32> {
+    pub(crate) fn defend_claim(&mut self, rival: Contender, is_blind: bool, now: Instant) -> Option<u32> {
         let local = self.local.as_mut()?;
         let contested = !rival.stale
             && local.sticky() == rival.sticky
             && compare_sequences(rival.sequence, local.sequence) != Ordering::Less;
-        if !contested || local.claims.is_empty() || !local.contest.as_mut()?.answer(rival.vtep, is_learning, now) {
+        if !contested || local.claims.is_empty() || !local.contest.as_mut()?.answer(rival.vtep, is_blind, now) {
             return None;
         }
         local.outbid(rival.sequence);
@@ -233,6 +249,10 @@ impl MacState {
         let announces =
             |vtep| self.routes.iter().any(|route| route.exclusion.is_none() && route.contender.vtep == vtep);
         let next = self.routes.best().map(|candidate| candidate.contender.vtep);
+        if local.awaits_routes && next.is_none() && !local.claims.is_empty() {
+            return;
+        }
+        local.awaits_routes = false;
         local.contest.iter_mut().for_each(|contest| contest.retain(announces));
         local.yielded_to = local
             .yielded_to

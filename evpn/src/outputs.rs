@@ -11,6 +11,7 @@ use bgp_core::wire::RtMembership;
 
 use crate::config::Config;
 use crate::forwarding::Key;
+use crate::knowledge::Knowledge;
 use crate::report::Report;
 use crate::routes::LocalRoute;
 
@@ -38,8 +39,8 @@ pub(crate) struct Outputs {
     /// Memberships of the LAN being polled.
     pub(crate) memberships: VecDeque<(RtMembership, bool)>,
     pub(crate) timers: BTreeSet<(Instant, Timer)>,
-    /// Since when the reflectors have said what they know.
-    pub(crate) informed: Option<Instant>,
+    /// What reflectors have said.
+    pub(crate) knowledge: Knowledge,
     reports: VecDeque<Report>,
     dropped_reports: u64,
 }

@@ -278,6 +278,7 @@ fn status(vrf: &MacVrf, mac: MacAddr, state: &MacState) -> MacStatus {
             None if rival.stale => MacStatus::LongLivedStale,
             None => MacStatus::Remote,
         },
+        Owner::Nobody if state.has_claim() => MacStatus::Yielded,
         Owner::Nobody if vrf.devices.contains(&mac) => MacStatus::Excluded(Exclusion::OwnDevice),
         Owner::Nobody if !vrf.mac_budget.admits(&mac) => MacStatus::Limit,
         Owner::Nobody => state.routes.iter().find_map(|c| c.exclusion).map_or(MacStatus::Limit, MacStatus::Excluded),

@@ -355,8 +355,8 @@ impl Dataplane for Linux {
         Ok(self.table.take_pending(OBSERVATIONS_PER_POLL))
     }
 
-    fn event_fd(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.events.as_fd())
     }
 
     fn has_pending_events(&self) -> bool {

@@ -34,7 +34,8 @@ const PENDING_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Memory {
     kernel: Arc<Mutex<Kernel>>,
-    readable: Arc<UnixStream>,
+    /// Readable once the kernel's bell has rung; none where nobody waits for it.
+    readable: Option<Arc<UnixStream>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +45,7 @@ struct Kernel {
     adopted: bool,
     lans: BTreeMap<Vni, Lan>,
     pending: VecDeque<Observation>,
-    bell: UnixStream,
+    bell: Option<UnixStream>,
     /// Writes of a key that are to fail, and with which error number.
     failures: BTreeMap<Key, (u32, i32)>,
     /// The most rows that a VXLAN device takes.
@@ -62,29 +63,32 @@ impl Memory {
         let (readable, bell) = UnixStream::pair()?;
         readable.set_nonblocking(true)?;
         bell.set_nonblocking(true)?;
+        let mut memory = Self::silent(vtep, mtu_max);
+        memory.lock().bell = Some(bell);
+        memory.readable = Some(Arc::new(readable));
+        Ok(memory)
+    }
+
+    /// The same without a descriptor: for an owner that asks [`Dataplane::has_pending_events`] instead of waiting.
+    pub fn silent(vtep: IpAddr, mtu_max: u32) -> Self {
         let kernel = Kernel {
             vtep,
             mtu_max,
             adopted: false,
             lans: BTreeMap::new(),
             pending: VecDeque::new(),
-            bell,
+            bell: None,
             failures: BTreeMap::new(),
             row_limit: usize::MAX,
             snapshot_failures: 0,
             deaf: false,
         };
-        Ok(Self { kernel: Arc::new(Mutex::new(kernel)), readable: Arc::new(readable) })
+        Self { kernel: Arc::new(Mutex::new(kernel)), readable: None }
     }
 
-    /// The same, where all devices belong to somebody else: see [`Memory::foreign_lan`].
-    ///
-    /// # Errors
-    /// No descriptors are left.
-    pub fn adopted(vtep: IpAddr, mtu_max: u32) -> io::Result<Self> {
-        let memory = Self::new(vtep, mtu_max)?;
-        memory.lock().adopted = true;
-        Ok(memory)
+    /// All devices belong to somebody else: see [`Memory::foreign_lan`].
+    pub fn set_adopted(&self) {
+        self.lock().adopted = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, Kernel> {
@@ -224,8 +228,10 @@ impl Kernel {
 
     fn tell(&mut self, observation: Observation) {
         self.pending.push_back(observation);
-        // A full bell has rung already.
-        let _ = self.bell.write(&[1]);
+        if let Some(bell) = &mut self.bell {
+            // A full bell has rung already.
+            let _ = bell.write(&[1]);
+        }
     }
 
     /// Removes a port from its LAN; the MACs that were known behind it.
@@ -266,7 +272,9 @@ impl Kernel {
         match (key, change.desired) {
             (Key::Tunnel(vni), desired) => return self.write_tunnel(vni, desired),
             (Key::Mac(_, mac), _) if !mac.is_unicast() => return Err(ChangeError::Invalid { key }),
-            (_, Some(Desired::RemoteMac { vtep, .. })) => self.check_family(vtep)?,
+            (_, Some(Desired::RemoteMac { vtep, .. })) => {
+                self.check_family(vtep)?;
+            }
             (Key::Flood(_, vtep), Some(_)) => self.check_family(vtep)?,
             _ => {}
         }
@@ -400,16 +408,20 @@ impl Dataplane for Memory {
     fn poll_events(&mut self, timeout: Duration) -> Result<Vec<Observation>, Error> {
         if !self.has_pending_events() && !timeout.is_zero() {
             let wait = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+            let mut fds: Vec<PollFd<'_>> =
+                self.event_fd().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             // An interrupted wait is a short one.
-            let _ = poll(&mut [PollFd::new(self.readable.as_fd(), PollFlags::POLLIN)], wait);
+            let _ = poll(&mut fds, wait);
         }
-        let mut swallowed = [0; 256];
-        while matches!((&*self.readable).read(&mut swallowed), Ok(n) if n == swallowed.len()) {}
+        if let Some(mut readable) = self.readable.as_deref() {
+            let mut swallowed = [0; 256];
+            while matches!(readable.read(&mut swallowed), Ok(n) if n == swallowed.len()) {}
+        }
         Ok(self.lock().pending.drain(..).collect())
     }
 
-    fn event_fd(&self) -> BorrowedFd<'_> {
-        self.readable.as_fd()
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.readable.as_deref().map(AsFd::as_fd)
     }
 
     fn has_pending_events(&self) -> bool {

@@ -176,7 +176,7 @@ fn after_an_overrun_a_resync_brings_what_is_desired() {
         let all: Vec<_> = (1..=500).map(|n| remote(7, mac(n), "192.0.2.2", false)).collect();
         apply(&mut linux, &[tunnel(7)]);
         apply(&mut linux, &all);
-        setsockopt(&linux.event_fd(), sockopt::RcvBuf, &4096).unwrap();
+        setsockopt(&linux.event_fd().unwrap(), sockopt::RcvBuf, &4096).unwrap();
         let deletions: String = (1..=300).map(|n| format!("fdb del {} dev vx7 self\n", mac(n))).collect();
         std::fs::write("/run/batch", deletions).unwrap();
         sh("bridge -n overlay -b /run/batch");

@@ -27,7 +27,7 @@ impl MacVrf {
 
         let contest = match standing {
             Standing::Restored => None,
-            Standing::Fresh => Some((self.is_learning(cx), cx.now + cx.config.claim_window)),
+            Standing::Fresh => Some((self.is_blind(cx.now, cx), cx.now + cx.config.claim_window)),
         };
         let state = self.macs.entry(mac).or_default();
         let rival = state.routes.best().map(|candidate| candidate.contender);
@@ -44,8 +44,9 @@ impl MacVrf {
         }
         let sequence = local.sequence;
         if let Some((blind, until)) = contest {
-            local.contest = Some(Contest::new(blind, rival.map(|rival| rival.vtep), until));
+            local.contest = Some(Contest::new(cx.now, blind, rival.map(|rival| rival.vtep), until));
             local.yielded_to = None;
+            local.awaits_routes = false;
         }
 
         if let Some(macs) = self.ports.get_mut(&member) {

@@ -127,10 +127,10 @@ impl MacVrf {
         !self.is_active() && has_no_routes && self.stale.is_empty() && self.devices.is_empty()
     }
 
-    /// Whether routes of the LAN that others hold may still be on their way here.
-    fn is_learning(&self, cx: &Context<'_>) -> bool {
-        let known = self.active_since.zip(cx.out.informed).map(|(active, informed)| active.max(informed));
-        known.is_none_or(|since| cx.now < since + cx.config.learning_time)
+    /// Whether, ever since `made`, routes of the LAN that others hold may still have been on their way here.
+    fn is_blind(&self, made: Instant, cx: &Context<'_>) -> bool {
+        let active = self.active_since.unwrap_or(cx.now);
+        cx.out.knowledge.is_blind(made, active, cx.config.learning_time, cx.now)
     }
 
     pub(crate) fn attach(&mut self, member: Member, cx: &mut Context<'_>) {
@@ -203,7 +203,7 @@ impl MacVrf {
             Key::Mac(_, mac) => self.macs.get(&mac).is_some_and(|state| state.owner != Owner::Nobody),
             Key::Neighbor(_, ip) => self.neighbors.contains_key(&ip) || self.has_local_address(ip),
         };
-        if !known {
+        if !known || self.had_yielded(key, desired, cx) {
             self.stale.insert(key, desired);
         }
         // What was found may differ from what is wanted, and goes where the LAN has no member.
@@ -211,10 +211,27 @@ impl MacVrf {
         self.refresh_tunnel(cx);
     }
 
-    /// Rows that no route has confirmed go.
+    /// A pinned row for a MAC that is claimed here, with no route known: the claim had yielded in a former life, and stands
+    /// back until routes say more.
+    fn had_yielded(&mut self, key: Key, desired: Desired, cx: &mut Context<'_>) -> bool {
+        let (Key::Mac(_, mac), Desired::RemoteMac { vtep, sticky: true }) = (key, desired) else { return false };
+        let Some(state) = self.macs.get_mut(&mac).filter(|state| state.routes.is_empty()) else { return false };
+        let Some(local) = state.local.as_mut().filter(|local| local.is_restored()) else { return false };
+        (local.yielded_to, local.awaits_routes) = (Some(vtep), true);
+        self.settle(mac, settle::Cause::Shrunk, cx);
+        true
+    }
+
+    /// Rows that no route has confirmed go, and claims that stood back for them come back.
     pub(crate) fn sweep(&mut self, cx: &mut Context<'_>) {
         for key in core::mem::take(&mut self.stale).into_keys() {
             self.mark(key, cx);
+            if let Key::Mac(_, mac) = key
+                && let Some(local) = self.macs.get_mut(&mac).and_then(|state| state.local.as_mut())
+                && core::mem::take(&mut local.awaits_routes)
+            {
+                self.settle(mac, settle::Cause::Withdrawal, cx);
+            }
         }
         self.refresh_tunnel(cx);
     }

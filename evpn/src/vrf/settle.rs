@@ -73,8 +73,10 @@ impl MacVrf {
 
     fn defend(&mut self, mac: MacAddr, rival: Option<Contender>, cx: &mut Context<'_>) {
         let Some(rival) = rival else { return };
-        let is_learning = self.is_learning(cx);
-        let sequence = self.macs.get_mut(&mac).and_then(|state| state.defend_claim(rival, is_learning, cx.now));
+        let is_blind = |made| self.is_blind(made, cx);
+        let made = self.macs.get(&mac).and_then(MacState::claimed_at);
+        let is_blind = made.is_some_and(is_blind);
+        let sequence = self.macs.get_mut(&mac).and_then(|state| state.defend_claim(rival, is_blind, cx.now));
         if let Some(sequence) = sequence {
             cx.out.report(Report::ClaimContested { vni: self.vni, mac, vtep: rival.vtep, sequence });
         }

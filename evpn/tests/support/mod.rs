@@ -12,7 +12,7 @@
 //! mac VNI MAC via VTEP [ip A] [seq N] [sticky] [llgr-stale] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
 //! flood VNI via VTEP [originator A] [pmsi A|none|pim] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
 //! withdraw mac …        withdraw flood …    with what identifies the route
-//! adopted flood VNI VTEP | mac VNI MAC VTEP | tunnel VNI | neighbor VNI IP MAC          sweep
+//! adopted flood VNI VTEP | mac VNI MAC VTEP [sticky] | tunnel VNI | neighbor VNI IP MAC          sweep
 //! informed yes | no                         whether reflectors have said all they know; at first they have
 //! clear VNI MAC         show                deadline            given COMMAND…      without showing what comes out
 //! ```
@@ -295,7 +295,10 @@ fn adopted(words: &mut Words<'_>) -> (Key, Desired) {
     match kind {
         "tunnel" => (Key::Tunnel(vni), Desired::Tunnel),
         "flood" => (Key::Flood(vni, next(words)), Desired::Flood),
-        "mac" => (Key::Mac(vni, mac(words)), Desired::RemoteMac { vtep: next(words), sticky: false }),
+        "mac" => {
+            let (mac, vtep) = (mac(words), next(words));
+            (Key::Mac(vni, mac), Desired::RemoteMac { vtep, sticky: words.next() == Some("sticky") })
+        }
         "neighbor" => (Key::Neighbor(vni, next(words)), Desired::Neighbor { mac: mac(words) }),
         other => panic!("unexpected `{other}`"),
     }

@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt;
 
 use bgp_core::time::{Duration, Instant};
+use bgp_core::types::MacAddr;
 use dataplane::{AttachError, Attached, Change, ChangeError, Observation, PortId};
 use worker_speaker::core::Attachment;
 
@@ -16,6 +18,15 @@ pub enum Node {
     Reflector(usize),
     /// A worker's.
     Worker(usize),
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reflector(index) => write!(f, "r{index}"),
+            Self::Worker(index) => write!(f, "w{index}"),
+        }
+    }
 }
 
 /// Something that happens at a time.
@@ -77,6 +88,15 @@ pub enum Happening {
         /// The work.
         what: KernelWork,
     },
+    /// A process that did nothing for a while goes on.
+    Resume(Node),
+    /// A station, or a pod, says something behind a port.
+    Frame {
+        /// The port.
+        port: PortId,
+        /// Who says it.
+        source: MacAddr,
+    },
     /// A pod's interface goes, by the pod's own end.
     PodDies {
         /// The port at the worker.
@@ -96,8 +116,8 @@ pub enum Happening {
 pub enum KernelWork {
     /// The dataplane thread reads notifications.
     Poll,
-    /// They reach the main loop.
-    Observed(Vec<Observation>),
+    /// They reach the main loop, unless a snapshot has said it all meanwhile.
+    Observed(u64, Vec<Observation>),
     /// The dataplane thread carries a batch out.
     Apply(Vec<Change>),
     /// The results reach the main loop.

@@ -1,52 +1,31 @@
 //! The fabric: machines, processes, and the loop that lets things happen in the order of virtual time.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp_core::rib::{PeerClass, RibConfig, Role};
 use bgp_core::session::{LongLivedConfig, PeerConfig, StopReason};
 use bgp_core::time::{Duration, Instant};
-use bgp_core::types::{Asn, MacAddr, PeerId, RouterId, Vni};
+use bgp_core::types::{Asn, PeerId, RouterId};
+use dataplane::Dataplane as _;
 use dataplane::memory::Memory;
-use dataplane::{Dataplane as _, PortId};
 use evpn::Engine;
-use worker_speaker::core::Attachment;
 
 use super::clock::{Clock, Happening, KernelWork, Node};
 use super::link::{Network, Side};
 use super::random::Random;
+use super::sabotage::Sabotage;
+use super::scenario::Flags;
 use super::speaker::{Neighbor, Speaker, Surroundings};
 use super::trace::Trace;
+use super::truth::Truth;
 use super::worker::{Around, Machine, Worker};
 
 const ASN: Asn = Asn(65_000);
 /// IP packet size that the underlay leaves to LANs.
 const MTU: u32 = 1450;
-/// Happenings of one run beyond which something must be going in circles.
-const MOST_HAPPENINGS: u64 = 5_000_000;
-
-/// A pod's port that exists, and where.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// The worker's number.
-    pub worker: usize,
-    /// What its ADD asked for.
-    pub pod: Attachment,
-}
-
-/// What is true, whatever processes believe.
-#[derive(Debug, Default)]
-pub struct Truth {
-    /// Ports that exist, or are being made.
-    pub pods: BTreeMap<PortId, Placed>,
-    /// Stations behind ports, known only by their frames.
-    pub stations: BTreeMap<(Vni, MacAddr), PortId>,
-    /// Workers that ever had a port in a LAN.
-    pub members_ever: BTreeSet<(Vni, usize)>,
-    /// DELs that wait for a worker to be there.
-    pub deletions: BTreeSet<(usize, PortId)>,
-}
+/// Happenings of one run for each worker beyond which something must be going in circles.
+const MOST_HAPPENINGS: u64 = 2_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -71,14 +50,12 @@ pub struct Fabric {
     pub happenings: u64,
     lives: BTreeMap<Node, u32>,
     wakes: BTreeMap<Node, Instant>,
-    reflectors_dial: bool,
-    expects_peers: bool,
-}
-
-/// The VTEP address of a worker.
-pub fn vtep(worker: usize) -> IpAddr {
-    let [.., a, b] = worker.to_be_bytes();
-    IpAddr::V4(Ipv4Addr::new(10, 0, a, b))
+    /// What waits for processes that do nothing for a while.
+    paused: BTreeMap<Node, VecDeque<Happening>>,
+    /// How far machines' clocks are ahead.
+    ahead: BTreeMap<Node, Duration>,
+    flags: Flags,
+    sabotage: Sabotage,
 }
 
 fn router_id(node: Node) -> RouterId {
@@ -89,19 +66,36 @@ fn router_id(node: Node) -> RouterId {
     RouterId(base + u32::try_from(index).unwrap_or_default())
 }
 
+fn address(node: Node, flags: Flags) -> IpAddr {
+    let id = router_id(node).0;
+    if flags.ipv6 {
+        let [a, b] = [id >> 16, id & 0xffff].map(|half| u16::try_from(half).unwrap_or_default());
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, a, b))
+    } else {
+        IpAddr::V4(Ipv4Addr::from(id))
+    }
+}
+
 impl Fabric {
     /// A fabric of these sizes whose processes start at once.
-    ///
-    /// # Errors
-    /// No descriptors are left for the kernels' bells.
-    pub fn new(seed: u64, workers: usize, reflectors: usize, trace: Trace) -> io::Result<Self> {
+    pub fn new(
+        seed: u64,
+        (workers, reflectors): (usize, usize),
+        flags: Flags,
+        sabotage: Sabotage,
+        trace: Trace,
+    ) -> Self {
         let mut random = Random::new(seed);
         let machine = |index| {
-            let vtep = vtep(index);
-            let kernel = Memory::new(vtep, MTU)?;
-            Ok(Machine { index, vtep, kernel, store: BTreeMap::new(), polling: false })
+            let vtep = address(Node::Worker(index), flags);
+            let kernel = Memory::silent(vtep, MTU);
+            let adopts = flags.adopts && index + 1 == workers;
+            if adopts {
+                kernel.set_adopted();
+            }
+            Machine { index, vtep, adopts, kernel, store: BTreeMap::new(), polling: false }
         };
-        let machines: Vec<Machine> = (0..workers).map(machine).collect::<io::Result<_>>()?;
+        let machines: Vec<Machine> = (0..workers).map(machine).collect();
         let mut network = Network::default();
         for worker in 0..workers {
             for reflector in 0..reflectors {
@@ -119,18 +113,48 @@ impl Fabric {
             happenings: 0,
             lives: BTreeMap::new(),
             wakes: BTreeMap::new(),
-            reflectors_dial: random.chance(30),
-            expects_peers: random.chance(70),
+            paused: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            flags,
+            sabotage,
             random,
         };
-        (0..reflectors).for_each(|index| fabric.start_reflector(index));
-        (0..workers).for_each(|index| fabric.start_worker(index));
-        Ok(fabric)
+        (0..reflectors).for_each(|index| fabric.start(Node::Reflector(index)));
+        (0..workers).for_each(|index| fabric.start(Node::Worker(index)));
+        fabric
+    }
+
+    /// The VTEP address of a worker, whether it exists or not.
+    pub fn vtep(&self, worker: usize) -> IpAddr {
+        address(Node::Worker(worker), self.flags)
+    }
+
+    /// The worker with a VTEP address.
+    pub fn worker_at(&self, vtep: IpAddr) -> Option<usize> {
+        let id = match vtep {
+            IpAddr::V4(address) => u32::from(address),
+            IpAddr::V6(address) => u32::from_be_bytes(*address.octets().last_chunk()?),
+        };
+        let index = usize::try_from(id.checked_sub(router_id(Node::Worker(0)).0)?).ok()?;
+        (index < self.machines.len() && self.vtep(index) == vtep).then_some(index)
     }
 
     /// Adds a line to the trace.
     pub fn note(&mut self, line: std::fmt::Arguments<'_>) {
         self.trace.note(self.clock.now(), line);
+    }
+
+    /// Whether a machine's process runs.
+    pub fn runs(&self, node: Node) -> bool {
+        match node {
+            Node::Worker(index) => self.workers.get(index).is_some_and(Option::is_some),
+            Node::Reflector(index) => self.reflectors.get(index).is_some_and(Option::is_some),
+        }
+    }
+
+    /// Whether a process does nothing for a while.
+    pub fn is_paused(&self, node: Node) -> bool {
+        self.paused.contains_key(&node)
     }
 
     // ---- processes ----
@@ -139,7 +163,7 @@ impl Fabric {
         let mut config = PeerConfig::new(ASN, router_id(node));
         config.remote_asn = Some(ASN);
         config.jitter_seed = self.random.next();
-        config.passive = matches!(node, Node::Reflector(_)) && !self.reflectors_dial;
+        config.passive = matches!(node, Node::Reflector(_)) && !self.flags.reflectors_dial;
         if let Some(restart) = &mut config.graceful_restart {
             restart.families.iter_mut().for_each(|(_, forwarding)| *forwarding = true);
             // As the daemons ask by themselves.
@@ -149,31 +173,44 @@ impl Fabric {
         config
     }
 
-    fn new_life(&mut self, node: Node) -> u32 {
-        let life = self.lives.entry(node).or_default();
-        *life += 1;
-        *life
+    /// The process's neighbours: every reflector of a worker, every worker of a reflector.
+    fn neighbors(&mut self, node: Node) -> Vec<Neighbor> {
+        let (remotes, class): (Vec<Node>, _) = match node {
+            Node::Worker(_) => ((0..self.reflectors.len()).map(Node::Reflector).collect(), PeerClass::NonClient),
+            Node::Reflector(_) => ((0..self.machines.len()).map(Node::Worker).collect(), PeerClass::Client),
+        };
+        let neighbor =
+            |remote| Neighbor { remote, address: address(remote, self.flags), class, session: self.session(node) };
+        remotes.into_iter().map(neighbor).collect()
     }
 
-    /// Starts a reflector that does not run.
-    pub fn start_reflector(&mut self, index: usize) {
-        let node = Node::Reflector(index);
-        let life = self.new_life(node);
-        let address = IpAddr::V4(router_id(node).0.into());
-        let mut config = RibConfig::new(Role::Reflector { cluster_id: Some(1) }, ASN, router_id(node), address);
+    fn speaker(&mut self, node: Node, role: Role) -> Speaker {
+        let life = self.lives.entry(node).or_default();
+        *life += 1;
+        let life = *life;
+        let mut config = RibConfig::new(role, ASN, router_id(node), address(node, self.flags));
         config.hash_seed = self.random.next();
-        let neighbor = |fabric: &mut Self, worker| Neighbor {
-            remote: Node::Worker(worker),
-            address: vtep(worker),
-            class: PeerClass::Client,
-            session: fabric.session(node),
-        };
-        let count = self.machines.len();
-        let neighbors = (0..count).map(|worker| neighbor(self, worker)).collect();
-        let expected = self.expects_peers;
-        let mut speaker = Speaker::new(node, life, config, neighbors, &mut self.surroundings());
-        if expected {
-            let peers = (0..count).filter_map(|worker| u32::try_from(worker).ok().map(PeerId));
+        let neighbors = self.neighbors(node);
+        Speaker::new(node, life, config, neighbors, &mut self.surroundings(node))
+    }
+
+    /// Starts a process that does not run.
+    pub fn start(&mut self, node: Node) {
+        if !self.runs(node) {
+            self.note(format_args!("{node} starts"));
+            match node {
+                Node::Worker(index) => self.start_worker(index),
+                Node::Reflector(index) => self.start_reflector(index),
+            }
+        }
+    }
+
+    fn start_reflector(&mut self, index: usize) {
+        let mut speaker = self.speaker(Node::Reflector(index), Role::Reflector { cluster_id: Some(1) });
+        if self.sabotage == Sabotage::SpeakTooSoon {
+            speaker.rib.set_expected_peers([]);
+        } else if self.flags.expects_peers {
+            let peers = (0..self.machines.len()).filter_map(|worker| u32::try_from(worker).ok().map(PeerId));
             speaker.rib.set_expected_peers(peers);
         }
         if let Some(slot) = self.reflectors.get_mut(index) {
@@ -182,36 +219,19 @@ impl Fabric {
         self.with_reflector(index, |_, _| {});
     }
 
-    /// Starts a worker that does not run; it adopts what its kernel holds.
-    pub fn start_worker(&mut self, index: usize) {
+    /// A worker adopts what its kernel holds.
+    fn start_worker(&mut self, index: usize) {
         let node = Node::Worker(index);
-        let life = self.new_life(node);
-        let address = vtep(index);
-        let mut config = RibConfig::new(Role::Worker, ASN, router_id(node), address);
-        config.hash_seed = self.random.next();
-        let neighbors = (0..self.reflectors.len()).map(|reflector| Neighbor {
-            remote: Node::Reflector(reflector),
-            address: IpAddr::V4(router_id(Node::Reflector(reflector)).0.into()),
-            class: PeerClass::NonClient,
-            session: self.session(node),
-        });
-        let neighbors = neighbors.collect();
-        let engine = Engine::new(evpn::Config::new(ASN, router_id(node), address));
-        let Self { clock, network, random, trace, machines, workers, .. } = self;
-        let Some(machine) = machines.get_mut(index) else { return };
-        machine.polling = false;
-        let mut world = Surroundings { clock, network, random, trace };
-        let speaker = Speaker::new(node, life, config, neighbors, &mut world);
-        let worker = Worker::start(speaker, engine, &mut Around { world: &mut world, machine });
-        if let Some(slot) = workers.get_mut(index) {
-            *slot = Some(worker);
+        let engine = Engine::new(evpn::Config::new(ASN, router_id(node), self.vtep(index)));
+        let speaker = self.speaker(node, Role::Worker);
+        self.with_machine(index, |around| around.machine.polling = false);
+        let worker = self.with_machine(index, |around| Worker::start(speaker, engine, around));
+        if let Some(slot) = self.workers.get_mut(index) {
+            *slot = worker;
         }
         self.with_worker(index, |_, _| {});
-        let (due, later) =
-            std::mem::take(&mut self.truth.deletions).into_iter().partition(|(worker, _)| *worker == index);
-        self.truth.deletions = later;
-        for (worker, port) in Vec::from_iter::<BTreeSet<_>>(due) {
-            self.delete(worker, &port);
+        for port in self.truth.due_deletions(index) {
+            self.delete(index, &port);
         }
     }
 
@@ -222,6 +242,11 @@ impl Fabric {
                 speaker.stop(None, &StopReason::Restart, world);
             }
         };
+        if !self.runs(node) {
+            return;
+        }
+        self.note(format_args!("{node} {}", if gracefully { "is told to stop" } else { "is killed" }));
+        self.resume(node, true);
         match node {
             Node::Worker(index) => {
                 self.with_worker(index, |worker, around| stop(&mut worker.speaker, around.world));
@@ -237,40 +262,27 @@ impl Fabric {
         self.network.abandon((node, life), &mut self.clock, &mut self.random);
     }
 
-    /// ADDs that a dead worker did not answer have failed, and the runtime asks for a DEL when it is back; so it does
-    /// for DELs without an answer.
-    fn give_up_unfinished(&mut self, index: usize) {
-        let Some(machine) = self.machines.get(index) else { return };
-        let ports = machine.kernel.look().lans.into_values().flat_map(|lan| lan.ports.into_keys());
-        let undeleted = ports.filter(|port| !self.truth.pods.contains_key(port)).map(|port| (index, port));
-        self.truth.deletions.extend(undeleted.collect::<Vec<_>>());
-        let unfinished = |(port, placed): (&PortId, &Placed)| {
-            (placed.worker == index && !machine.store.contains_key(port)).then(|| port.clone())
-        };
-        let unfinished: Vec<PortId> = self.truth.pods.iter().filter_map(unfinished).collect();
-        for port in unfinished {
-            self.forget_pod(&port);
-            self.truth.deletions.insert((index, port));
-        }
+    fn surroundings(&mut self, node: Node) -> Surroundings<'_> {
+        let Self { clock, network, random, trace, ahead, sabotage, .. } = self;
+        let now = clock.now() + ahead.get(&node).copied().unwrap_or_default();
+        Surroundings { clock, network, random, trace, now, sabotage: *sabotage }
     }
 
-    /// A port is no more, with the stations behind it.
-    pub fn forget_pod(&mut self, port: &PortId) {
-        self.truth.pods.remove(port);
-        self.truth.stations.retain(|_, behind| behind != port);
-    }
-
-    fn surroundings(&mut self) -> Surroundings<'_> {
-        let Self { clock, network, random, trace, .. } = self;
-        Surroundings { clock, network, random, trace }
+    fn with_machine<T>(&mut self, index: usize, what: impl FnOnce(&mut Around<'_, '_>) -> T) -> Option<T> {
+        let mut machine = self.machines.get(index)?.clone();
+        let mut world = self.surroundings(Node::Worker(index));
+        let result = what(&mut Around { world: &mut world, machine: &mut machine });
+        *self.machines.get_mut(index)? = machine;
+        Some(result)
     }
 
     /// Lets something happen to a worker that runs, and what follows from it.
     pub fn with_worker(&mut self, index: usize, what: impl FnOnce(&mut Worker, &mut Around<'_, '_>)) {
         let Some(mut worker) = self.workers.get_mut(index).and_then(Option::take) else { return };
-        let Self { clock, network, random, trace, machines, .. } = self;
+        let Self { clock, network, random, trace, machines, ahead, sabotage, .. } = self;
         let Some(machine) = machines.get_mut(index) else { return };
-        let mut world = Surroundings { clock, network, random, trace };
+        let now = clock.now() + ahead.get(&Node::Worker(index)).copied().unwrap_or_default();
+        let mut world = Surroundings { clock, network, random, trace, now, sabotage: *sabotage };
         let mut around = Around { world: &mut world, machine };
         what(&mut worker, &mut around);
         worker.end_round(&mut around);
@@ -284,7 +296,7 @@ impl Fabric {
 
     fn with_reflector(&mut self, index: usize, what: impl FnOnce(&mut Speaker, &mut Surroundings<'_>)) {
         let Some(mut speaker) = self.reflectors.get_mut(index).and_then(Option::take) else { return };
-        let mut world = self.surroundings();
+        let mut world = self.surroundings(Node::Reflector(index));
         what(&mut speaker, &mut world);
         speaker.flush(&mut world);
         let deadline = speaker.next_deadline();
@@ -302,9 +314,9 @@ impl Fabric {
     }
 
     fn arm(&mut self, node: Node, deadline: Option<Instant>) {
-        if let Some(at) = deadline
-            && self.wakes.get(&node).is_none_or(|armed| *armed > at)
-        {
+        let ahead = self.ahead.get(&node).copied().unwrap_or_default();
+        let Some(at) = deadline.map(|local| local - ahead) else { return };
+        if self.wakes.get(&node).is_none_or(|armed| *armed > at) {
             self.wakes.insert(node, at);
             self.clock.at(at, Happening::Wake(node));
         }
@@ -323,58 +335,44 @@ impl Fabric {
     }
 
     fn is_alive(&self, (node, life): (Node, u32)) -> bool {
-        self.lives.get(&node) == Some(&life)
-            && match node {
-                Node::Worker(index) => self.workers.get(index).is_some_and(Option::is_some),
-                Node::Reflector(index) => self.reflectors.get(index).is_some_and(Option::is_some),
+        self.lives.get(&node) == Some(&life) && self.runs(node)
+    }
+
+    // ---- time ----
+
+    /// A process does nothing for a while; what happens to it meanwhile waits.
+    pub fn pause(&mut self, node: Node, time: Duration) {
+        if self.runs(node) && !self.is_paused(node) {
+            self.note(format_args!("{node} does nothing for {time:?}"));
+            self.paused.insert(node, VecDeque::new());
+            self.clock.after(time, Happening::Resume(node));
+        }
+    }
+
+    /// It goes on, with what waited; or what waited happens to whoever is there then.
+    fn resume(&mut self, node: Node, is_over: bool) {
+        for what in self.paused.remove(&node).unwrap_or_default() {
+            if is_over {
+                self.clock.after(Duration::ZERO, what);
+            } else {
+                self.happen(what);
             }
-    }
-
-    // ---- CNI ----
-
-    /// An ADD at a worker that runs; the port's name is given.
-    pub fn add(&mut self, index: usize, pod: Attachment) {
-        self.note(format_args!("ADD {} {} {} at w{index}", pod.port, pod.vni, pod.mac));
-        self.truth.members_ever.insert((pod.vni, index));
-        self.truth.pods.insert(pod.port.clone(), Placed { worker: index, pod: pod.clone() });
-        self.with_worker(index, |worker, around| _ = worker.add(pod, around));
-    }
-
-    /// A DEL, now or when the worker is back.
-    pub fn delete(&mut self, index: usize, port: &PortId) {
-        if self.workers.get(index).is_none_or(Option::is_none) {
-            self.truth.deletions.insert((index, port.clone()));
-            return;
         }
-        self.note(format_args!("DEL {port} at w{index}"));
-        self.forget_pod(port);
-        self.with_worker(index, |worker, around| worker.delete(port, around));
     }
 
-    /// A frame to everybody comes out of a port.
-    pub fn frame(&mut self, port: &PortId, source: MacAddr) {
-        let Some(placed) = self.truth.pods.get(port) else { return };
-        let (index, vni) = (placed.worker, placed.pod.vni);
-        if let Some(machine) = self.machines.get(index) {
-            machine.kernel.frame(vni, port, source, MacAddr([0xff; 6]));
+    /// Everybody goes on.
+    pub fn resume_all(&mut self) {
+        for node in self.paused.keys().copied().collect::<Vec<_>>() {
+            self.resume(node, false);
         }
-        self.listen(index);
     }
 
-    fn pod_dies(&mut self, port: &PortId) {
-        let Some(placed) = self.truth.pods.get(port).cloned() else { return };
-        let Some(machine) = self.machines.get(placed.worker) else { return };
-        let exists = machine.kernel.look().lans.values().any(|lan| lan.ports.contains_key(port));
-        if !exists {
-            // Its ADD is still under way.
-            return self.clock.after(Duration::from_millis(1), Happening::PodDies { port: port.clone() });
-        }
-        machine.kernel.kill(port);
-        self.note(format_args!("pod {port} dies at w{}", placed.worker));
-        self.forget_pod(port);
-        let later = self.random.micros(1_000, 2_000_000);
-        self.clock.after(later, Happening::Delete { worker: placed.worker, port: port.clone() });
-        self.listen(placed.worker);
+    /// A machine's clock leaps ahead.
+    pub fn leap(&mut self, node: Node, time: Duration) {
+        self.note(format_args!("the clock of {node} leaps ahead by {time:?}"));
+        *self.ahead.entry(node).or_default() += time;
+        self.wakes.remove(&node);
+        self.with_speaker(node, |_, _| {});
     }
 
     // ---- the loop ----
@@ -386,15 +384,37 @@ impl Fabric {
     pub fn run_until(&mut self, limit: Instant) -> Result<(), String> {
         while let Some(what) = self.clock.next(limit) {
             self.happenings += 1;
-            if self.happenings > MOST_HAPPENINGS {
-                return Err(format!("{MOST_HAPPENINGS} happenings: something goes in circles, now {what:?}"));
+            if self.happenings > MOST_HAPPENINGS * self.machines.len() as u64 {
+                return Err(format!("{} happenings: something goes in circles, now {what:?}", self.happenings));
             }
             self.happen(what);
         }
         Ok(())
     }
 
+    /// The process that something happens to.
+    fn concerned(&self, what: &Happening) -> Option<Node> {
+        match what {
+            Happening::Wake(node) | Happening::Refused { node, .. } => Some(*node),
+            Happening::Knock { to, .. } => Some(*to),
+            Happening::Opened { stream, side, .. } | Happening::Room { stream, side } => {
+                self.network.stream(*stream).map(|stream| stream.end(*side).0)
+            }
+            Happening::Arrival { stream, from } => {
+                self.network.stream(*stream).map(|stream| stream.end(from.other()).0)
+            }
+            Happening::Kernel { worker, .. } | Happening::Delete { worker, .. } => Some(Node::Worker(*worker)),
+            Happening::Resume(_) | Happening::Frame { .. } | Happening::PodDies { .. } => None,
+        }
+    }
+
     fn happen(&mut self, what: Happening) {
+        if !self.paused.is_empty()
+            && let Some(node) = self.concerned(&what)
+            && let Some(waiting) = self.paused.get_mut(&node)
+        {
+            return waiting.push_back(what);
+        }
         match what {
             Happening::Wake(node) => self.wake(node),
             Happening::Knock { from, to, life, attempt } => self.knock((from, life), to, attempt),
@@ -432,24 +452,25 @@ impl Fabric {
                     self.with_worker(worker, |worker, around| worker.kernel_work(what, around));
                 }
             }
+            Happening::Resume(node) => self.resume(node, false),
+            Happening::Frame { port, source } => self.frame(&port, source),
             Happening::PodDies { port } => self.pod_dies(&port),
             Happening::Delete { worker, port } => self.delete(worker, &port),
         }
     }
 
     fn wake(&mut self, node: Node) {
-        let now = self.clock.now();
-        if self.wakes.get(&node).is_some_and(|at| *at <= now) {
+        if self.wakes.get(&node).is_some_and(|at| *at <= self.clock.now()) {
             self.wakes.remove(&node);
         }
         match node {
             Node::Worker(index) => self.with_worker(index, |worker, around| {
-                if worker.next_deadline() <= now {
+                if worker.next_deadline() <= around.world.now {
                     worker.handle_timeout(around);
                 }
             }),
             Node::Reflector(index) => self.with_reflector(index, |speaker, world| {
-                if speaker.next_deadline().is_some_and(|at| at <= now) {
+                if speaker.next_deadline().is_some_and(|at| at <= world.now) {
                     speaker.handle_timeout(world);
                 }
             }),
@@ -459,11 +480,11 @@ impl Fabric {
     fn knock(&mut self, from: (Node, u32), to: Node, attempt: u64) {
         let listens = match to {
             // Workers listen only where reflectors dial.
-            Node::Worker(_) => self.reflectors_dial,
+            Node::Worker(_) => self.flags.reflectors_dial,
             Node::Reflector(_) => true,
         };
         let server = (to, self.lives.get(&to).copied().unwrap_or_default());
-        if self.network.is_cut(from.0, to) {
+        if self.network.is_cut(from.0, to) || self.network.is_cut(to, from.0) {
             return;
         }
         if listens && self.is_alive(server) {
@@ -474,10 +495,13 @@ impl Fabric {
     }
 
     /// Ends the session between a worker and a reflector, from the one side or the other.
-    pub fn reset_session(&mut self, worker: usize, reflector: usize, from: Side) {
+    pub fn end_session(&mut self, worker: usize, reflector: usize, from: Side, exhausted: bool) {
         let (worker, reflector) = (Node::Worker(worker), Node::Reflector(reflector));
         let (here, there) = if from == Side::Client { (worker, reflector) } else { (reflector, worker) };
-        let reason = StopReason::Reset { administrative: true };
-        self.with_speaker(here, |speaker, world| speaker.stop(Some(there), &reason, world));
+        let reason = if exhausted { StopReason::OutOfResources } else { StopReason::Reset { administrative: true } };
+        if !self.is_paused(here) {
+            self.note(format_args!("{here} ends its session with {there}"));
+            self.with_speaker(here, |speaker, world| speaker.stop(Some(there), &reason, world));
+        }
     }
 }

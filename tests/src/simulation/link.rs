@@ -50,6 +50,8 @@ pub enum Piece {
 struct Half {
     in_flight: VecDeque<Piece>,
     octets: usize,
+    /// The sender waits for room.
+    full: bool,
     last_arrival: Instant,
     /// Arrivals that met a cut link.
     held: usize,
@@ -64,10 +66,16 @@ pub struct Stream {
     halves: [Half; 2],
 }
 
+/// A link between two machines, the one that sorts first and the other.
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    cut: bool,
+    /// Whether nothing passes from the first, and from the second.
+    cut: [bool; 2],
     latency: Duration,
+}
+
+impl Link {
+    const CUT: Self = Self { cut: [true; 2], latency: Duration::ZERO };
 }
 
 /// All links and streams.
@@ -92,16 +100,16 @@ fn link_of(a: Node, b: Node) -> (Node, Node) {
 impl Network {
     /// Joins two machines.
     pub fn join(&mut self, a: Node, b: Node, latency: Duration) {
-        self.links.insert(link_of(a, b), Link { cut: false, latency });
+        self.links.insert(link_of(a, b), Link { cut: [false; 2], latency });
     }
 
     fn link(&self, a: Node, b: Node) -> Link {
-        self.links.get(&link_of(a, b)).copied().unwrap_or(Link { cut: true, latency: Duration::ZERO })
+        self.links.get(&link_of(a, b)).copied().unwrap_or(Link::CUT)
     }
 
-    /// Whether the link of two machines is cut.
-    pub fn is_cut(&self, a: Node, b: Node) -> bool {
-        self.link(a, b).cut
+    /// Whether nothing passes from one machine to another.
+    pub fn is_cut(&self, from: Node, to: Node) -> bool {
+        self.link(from, to).cut[usize::from(from > to)]
     }
 
     /// Sets how long a segment takes on a link, without jitter.
@@ -117,10 +125,10 @@ impl Network {
         latency + random.micros(0, micros)
     }
 
-    /// Cuts a link: nothing passes, nobody is told.
-    pub fn cut(&mut self, a: Node, b: Node) {
-        if let Some(link) = self.links.get_mut(&link_of(a, b)) {
-            link.cut = true;
+    /// Cuts one direction of a link: nothing passes, nobody is told.
+    pub fn cut(&mut self, from: Node, to: Node) {
+        if let Some(link) = self.links.get_mut(&link_of(from, to)) {
+            link.cut[usize::from(from > to)] = true;
         }
     }
 
@@ -128,7 +136,7 @@ impl Network {
     pub fn restore(&mut self, a: Node, b: Node, clock: &mut Clock, random: &mut Random) {
         let name = link_of(a, b);
         let Some(link) = self.links.get_mut(&name) else { return };
-        link.cut = false;
+        link.cut = [false; 2];
         for (id, stream) in &mut self.streams {
             if link_of(stream.ends[0].0, stream.ends[1].0) != name {
                 continue;
@@ -142,9 +150,9 @@ impl Network {
         }
     }
 
-    /// Sends a connection attempt; lost on a cut link.
+    /// Sends a connection attempt; lost on a link of which either direction is cut.
     pub fn knock(&self, from: (Node, u32), to: Node, attempt: u64, clock: &mut Clock, random: &mut Random) {
-        if !self.is_cut(from.0, to) {
+        if !self.is_cut(from.0, to) && !self.is_cut(to, from.0) {
             let delay = self.delay(from.0, to, random);
             clock.after(delay, Happening::Knock { from: from.0, to, life: from.1, attempt });
         }
@@ -183,11 +191,14 @@ impl Network {
 
     /// Takes octets from a side, as many as there is room for; how many.
     pub fn write(&mut self, id: StreamId, side: Side, octets: &Bytes, clock: &mut Clock, random: &mut Random) -> usize {
-        let Some(half) = self.streams.get(&id).map(|stream| &stream.halves[side as usize]) else { return octets.len() };
+        let Some(half) = self.streams.get_mut(&id).map(|stream| &mut stream.halves[side as usize]) else {
+            return octets.len();
+        };
         if half.closed {
             return octets.len();
         }
         let taken = octets.len().min(WINDOW.saturating_sub(half.octets));
+        half.full |= taken < octets.len();
         let mut rest = octets.slice(..taken);
         while !rest.is_empty() {
             let length = if random.chance(60) { rest.len() } else { 1 + random.below(rest.len()) };
@@ -251,17 +262,21 @@ impl Network {
 
     /// Takes the piece that is due; held back while the link is cut. A reader that has closed answers with a reset.
     pub fn arrive(&mut self, id: StreamId, from: Side, clock: &mut Clock, random: &mut Random) -> Option<Piece> {
+        let (sender, receiver) =
+            self.streams.get(&id).map(|stream| (stream.end(from).0, stream.end(from.other()).0))?;
+        let is_cut = self.is_cut(sender, receiver);
         let stream = self.streams.get_mut(&id)?;
-        let (client, server) = (stream.ends[0].0, stream.ends[1].0);
         let half = &mut stream.halves[from as usize];
-        if self.links.get(&link_of(client, server)).is_none_or(|link| link.cut) {
+        if is_cut {
             half.held += 1;
             return None;
         }
         let piece = half.in_flight.pop_front()?;
         if let Piece::Data(octets) = &piece {
             half.octets = half.octets.saturating_sub(octets.len());
-            clock.after(random.micros(10, 1_000), Happening::Room { stream: id, side: from });
+            if std::mem::take(&mut half.full) {
+                clock.after(random.micros(10, 1_000), Happening::Room { stream: id, side: from });
+            }
         }
         if stream.halves.iter().all(|half| half.closed && half.in_flight.is_empty()) {
             self.streams.remove(&id);

@@ -1,50 +1,62 @@
-//! Runs by the number, each with what repeats it; and the runs that once failed.
+//! Runs by the number, and the scenarios that once failed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
-use super::scenario::{Outcome, Settings, run};
+use super::generate::generate;
+use super::run::{Invariant, Outcome, Violation, run};
+use super::sabotage::Sabotage;
+use super::scenario::Scenario;
 use super::trace::Trace;
 
-/// Runs that once failed, one a line: seed, nodes, steps.
-const KEPT: &str = include_str!("../../seeds.txt");
-
-/// The runs that once failed.
-///
-/// # Errors
-/// The line that is not three numbers.
-pub fn kept() -> Result<Vec<Settings>, String> {
-    let lines = KEPT.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let parse = |line: &str| {
-        let wrong = || format!("`{line}` in seeds.txt is not `SEED NODES STEPS`");
-        let mut words = line.split_whitespace();
-        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or_else(wrong);
-        let (seed, nodes, steps) = (number()?, number()?, number()?);
-        let size = |number: u64| usize::try_from(number).map_err(|_| wrong());
-        Ok(Settings { seed, nodes: size(nodes)?, steps: size(steps)? })
-    };
-    lines.map(parse).collect()
+/// What a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Workers.
+    pub nodes: usize,
+    /// Disturbances.
+    pub steps: usize,
 }
 
-/// The command line that repeats a run with its trace.
-pub fn command(settings: &Settings) -> String {
-    let Settings { seed, nodes, steps } = settings;
-    format!("cargo run -p tests --bin simulate -- --seed {seed} --nodes {nodes} --steps {steps}")
-}
-
-/// Carries a run out; a panic is a violation.
-///
-/// # Errors
-/// What did not hold, with the command line that shows it.
-pub fn checked(settings: Settings) -> Result<Outcome, String> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(settings, Trace::default())));
-    let failed = |why: &str| format!("seed {}: {why}\n    {}", settings.seed, command(&settings));
-    match outcome {
-        Ok(Ok(Outcome { violation: Some(violation), .. })) => Err(failed(&violation)),
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(error)) => Err(failed(&format!("not simulated: {error}"))),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            Err(failed(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked")))
-        }
+impl Settings {
+    /// The scenario.
+    pub fn scenario(&self) -> Scenario {
+        generate(self.seed, self.nodes, self.steps)
     }
+
+    /// The command line that repeats the run with its trace.
+    pub fn command(&self) -> String {
+        let Self { seed, nodes, steps } = self;
+        format!("cargo run -p tests --bin simulate -- --seed {seed} --nodes {nodes} --steps {steps}")
+    }
+}
+
+/// Carries a scenario out; a panic is a violation.
+pub fn checked(scenario: &Scenario, sabotage: Sabotage) -> Outcome {
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(scenario, sabotage, Trace::default())));
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let why = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned();
+        let violation = Some(Violation { invariant: Invariant::Safety, why });
+        Outcome { violation, figures: super::run::Figures::default(), trace: Vec::new() }
+    })
+}
+
+/// The scenarios that once failed, with their names.
+///
+/// # Errors
+/// The file that cannot be read, or the line that is no step.
+pub fn kept() -> Result<Vec<(String, Scenario)>, String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let entries = std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let mut kept = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let named = |error: String| format!("{}: {error}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|error| named(error.to_string()))?;
+        kept.push((path.display().to_string(), text.parse().map_err(named)?));
+    }
+    kept.sort_by(|(a, _): &(String, Scenario), (b, _)| a.cmp(b));
+    Ok(kept)
 }

@@ -10,11 +10,13 @@ use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConf
 use bgp_core::session::{ConnectionId, Direction, Negotiated, Output, Peer, PeerConfig, SendQueue, State, StopReason};
 use bgp_core::time::Instant;
 use bgp_core::types::PeerId;
+use bgp_core::wire::Update;
 use bytes::Bytes;
 
 use super::clock::{Clock, Node};
 use super::link::{Network, Piece, Side, StreamId};
 use super::random::Random;
+use super::sabotage::Sabotage;
 use super::trace::Trace;
 
 /// Octets of a batch: little, so that batches are many.
@@ -30,6 +32,17 @@ pub struct Surroundings<'a> {
     pub random: &'a mut Random,
     /// The record.
     pub trace: &'a mut Trace,
+    /// The time as the process's own clock has it.
+    pub now: Instant,
+    /// What is wrong with the process.
+    pub sabotage: Sabotage,
+}
+
+impl Surroundings<'_> {
+    /// Adds a line to the trace.
+    pub fn note(&mut self, line: std::fmt::Arguments<'_>) {
+        self.trace.note(self.clock.now(), line);
+    }
 }
 
 /// What waits to be written to a stream: the session's own messages first, but never into the middle of a message.
@@ -126,7 +139,7 @@ impl Speaker {
         neighbors: Vec<Neighbor>,
         world: &mut Surroundings<'_>,
     ) -> Self {
-        let now = world.clock.now();
+        let now = world.now;
         let slot = |neighbor: Neighbor| {
             let mut peer = Peer::new(neighbor.session);
             peer.set_restarting(true);
@@ -171,7 +184,7 @@ impl Speaker {
 
     /// Acts on timers.
     pub fn handle_timeout(&mut self, world: &mut Surroundings<'_>) {
-        let now = world.clock.now();
+        let now = world.now;
         for slot in &mut self.slots {
             if slot.peer.next_deadline().is_some_and(|at| at <= now) {
                 slot.peer.handle_timeout(now);
@@ -183,7 +196,7 @@ impl Speaker {
 
     /// The attempt was refused.
     pub fn refused(&mut self, by: Node, attempt: u64, world: &mut Surroundings<'_>) {
-        let now = world.clock.now();
+        let now = world.now;
         let dialling = |slot: &&mut Slot| slot.remote == by && slot.dial == Some(attempt);
         if let Some(slot) = self.slots.iter_mut().find(dialling) {
             slot.dial = None;
@@ -194,7 +207,7 @@ impl Speaker {
 
     /// A stream to or from a machine is there.
     pub fn opened(&mut self, stream: StreamId, side: Side, remote: Node, attempt: u64, world: &mut Surroundings<'_>) {
-        let now = world.clock.now();
+        let now = world.now;
         let Some(index) = self.slots.iter().position(|slot| slot.remote == remote) else {
             return world.network.close(stream, side, world.clock, world.random);
         };
@@ -218,7 +231,7 @@ impl Speaker {
 
     /// Something arrived on a stream.
     pub fn arrived(&mut self, stream: StreamId, side: Side, piece: &Piece, world: &mut Surroundings<'_>) {
-        let now = world.clock.now();
+        let now = world.now;
         let Some((index, id)) = self.find(stream, side) else { return };
         if let Some(slot) = self.slots.get_mut(index) {
             match piece {
@@ -245,7 +258,7 @@ impl Speaker {
 
     /// Ends sessions with a machine, or with all.
     pub fn stop(&mut self, remote: Option<Node>, reason: &StopReason, world: &mut Surroundings<'_>) {
-        let now = world.clock.now();
+        let now = world.now;
         for slot in self.slots.iter_mut().filter(|slot| remote.is_none_or(|remote| slot.remote == remote)) {
             slot.peer.stop(now, reason.clone());
         }
@@ -258,7 +271,7 @@ impl Speaker {
 
     /// Does what a session wants, and tells the RIB what it has to say.
     fn carry_out(&mut self, index: usize, world: &mut Surroundings<'_>) {
-        let (now, process) = (world.clock.now(), self.process());
+        let (now, process) = (world.now, self.process());
         while let Some(output) = self.slots.get_mut(index).and_then(|slot| slot.peer.poll_output()) {
             let Some(slot) = self.slots.get_mut(index) else { return };
             match output {
@@ -275,7 +288,8 @@ impl Speaker {
                 }
                 Output::Close(id) => slot.close(id, world),
                 Output::Established(connection, negotiated) => self.established(index, connection, &negotiated, world),
-                Output::Update(update) => {
+                Output::Update(mut update) => {
+                    spoil(&mut update, self.node, world);
                     if slot.session.as_ref().is_some_and(|session| !session.ending) {
                         let outcome = self.rib.update(peer_id(index), *update, now);
                         if let Some(limit) = outcome.exceeded {
@@ -285,12 +299,12 @@ impl Speaker {
                 }
                 Output::RouteRefresh(refresh) => self.rib.route_refresh(peer_id(index), refresh, now),
                 Output::Down(reason) => {
-                    world.trace.note(now, format_args!("{:?} lost {:?}: {}", self.node, slot.remote, reason.cause));
+                    world.note(format_args!("{} lost {}: {}", self.node, slot.remote, reason.cause));
                     slot.session = None;
                     self.rib.peer_down(peer_id(index), &reason.keeps, now);
                 }
                 Output::Failed(cause) => {
-                    world.trace.note(now, format_args!("{:?} failed with {:?}: {cause}", self.node, slot.remote));
+                    world.note(format_args!("{} failed with {}: {cause}", self.node, slot.remote));
                 }
                 Output::StateChanged { .. } => {}
             }
@@ -313,9 +327,9 @@ impl Speaker {
         negotiated: &Negotiated,
         world: &mut Surroundings<'_>,
     ) {
-        let now = world.clock.now();
+        let now = world.now;
         let Some(slot) = self.slots.get_mut(index) else { return };
-        world.trace.note(now, format_args!("{:?} established with {:?}", self.node, slot.remote));
+        world.note(format_args!("{} established with {}", self.node, slot.remote));
         let class = if negotiated.internal { slot.class } else { PeerClass::External };
         let info = PeerInfo::new(class, slot.address, PeerLimits::default(), negotiated);
         slot.session = Some(Session { connection, ready: true, ending: false });
@@ -327,7 +341,7 @@ impl Speaker {
         self.rib.flush();
         for peer in self.rib.drain_laggards() {
             if let Some(slot) = self.slots.get_mut(peer.0 as usize) {
-                slot.peer.stop(world.clock.now(), StopReason::OutOfResources);
+                slot.peer.stop(world.now, StopReason::OutOfResources);
             }
             self.carry_out(peer.0 as usize, world);
         }
@@ -357,9 +371,22 @@ impl Speaker {
     }
 }
 
+/// What sabotaged processes make of an UPDATE.
+fn spoil(update: &mut Update, node: Node, world: &mut Surroundings<'_>) {
+    if world.sabotage.strikes(Sabotage::LoseWithdrawals, world.random) {
+        update.unreach.clear();
+    }
+    if world.sabotage == Sabotage::IgnoreSequences
+        && matches!(node, Node::Worker(_))
+        && let Some(reach) = &mut update.reach
+    {
+        reach.attributes.extended_communities.retain(|community| community.as_mac_mobility().is_none());
+    }
+}
+
 impl Slot {
     fn write(&mut self, world: &mut Surroundings<'_>) {
-        let now = world.clock.now();
+        let now = world.now;
         for connection in &mut self.connections {
             let (stream, side) = (connection.stream, connection.side);
             if connection.writer.is_empty() {

@@ -8,12 +8,15 @@ use std::net::IpAddr;
 
 use bgp_core::rib::Rib;
 use bgp_core::time::{Duration, Instant};
+use bgp_core::types::Vni;
 use dataplane::memory::Memory;
 use dataplane::{AttachRequest, Change, ChangeError, Dataplane, PortId};
 use evpn::Engine;
+use evpn::forwarding::Key;
 use worker_speaker::core::{Attachment, Core, Routing, Work};
 
 use super::clock::{Happening, KernelWork, Node};
+use super::sabotage::Sabotage;
 use super::speaker::{Speaker, Surroundings};
 
 /// Longest way between main loop and dataplane thread, in microseconds.
@@ -32,6 +35,8 @@ pub struct Machine {
     pub store: BTreeMap<PortId, Attachment>,
     /// A poll of the kernel's notifications is due.
     pub polling: bool,
+    /// Its devices belong to somebody else.
+    pub adopts: bool,
 }
 
 /// See the module.
@@ -41,7 +46,11 @@ pub struct Worker {
     pub speaker: Speaker,
     /// What the daemon knows and decides.
     pub core: Core,
+    /// The dataplane thread takes requests in order, and so does the main loop its answers.
+    last_request: Instant,
     last_delivery: Instant,
+    /// Snapshots so far: notifications from before the last are dropped.
+    generation: u64,
 }
 
 /// A worker's surroundings, its machine among them.
@@ -67,15 +76,21 @@ impl Routing for Sessions<'_, '_> {
 impl Worker {
     /// A process that begins: takes over what its machine's kernel holds.
     pub fn start(speaker: Speaker, engine: Engine, around: &mut Around<'_, '_>) -> Self {
-        let now = around.world.clock.now();
+        let now = around.world.now;
+        // What opens the daemon's dataplane removes LANs without members.
+        let _ = around.machine.kernel.detach(&[]);
         // A kernel that cannot be read ends the daemon, and its supervisor starts it again.
         let snapshot = loop {
             if let Ok(snapshot) = around.machine.kernel.snapshot() {
                 break snapshot;
             }
         };
-        let mut worker = Self { speaker, core: Core::new(engine, snapshot.adopted, now), last_delivery: now };
-        worker.core.adopt(&snapshot, around.machine.store.values().cloned().collect(), now);
+        let begin = around.world.clock.now();
+        let core = Core::new(engine, snapshot.adopted, now);
+        let mut worker = Self { speaker, core, last_request: begin, last_delivery: begin, generation: 0 };
+        if around.world.sabotage != Sabotage::AdoptNothing {
+            worker.core.adopt(&snapshot, around.machine.store.values().cloned().collect(), now);
+        }
         worker.settle(around);
         worker.speaker.rib.local_ready();
         worker.settle(around);
@@ -90,7 +105,9 @@ impl Worker {
 
     /// Acts on timers.
     pub fn handle_timeout(&mut self, around: &mut Around<'_, '_>) {
-        self.core.handle_timeout(around.world.clock.now());
+        if around.world.sabotage != Sabotage::StopTimers {
+            self.core.handle_timeout(around.world.now);
+        }
         self.speaker.handle_timeout(around.world);
     }
 
@@ -103,30 +120,33 @@ impl Worker {
     }
 
     fn audit(&mut self, around: &mut Around<'_, '_>) {
-        let now = around.world.clock.now();
+        let now = around.world.now;
         let Ok(snapshot) = around.machine.kernel.snapshot() else { return self.core.audit_failed(now) };
-        around.world.trace.note(now, format_args!("w{} compares everything with its kernel", around.machine.index));
+        self.generation += 1;
+        around.world.note(format_args!("w{} compares everything with its kernel", around.machine.index));
         self.core.compare(&snapshot, now);
     }
 
     fn settle(&mut self, around: &mut Around<'_, '_>) {
-        let now = around.world.clock.now();
+        let now = around.world.now;
         let awaited = self.core.awaits_sweep();
         self.core.settle(&mut Sessions(&mut self.speaker, around.world), now);
         if awaited && !self.core.awaits_sweep() {
-            around.world.trace.note(now, format_args!("w{} sweeps", around.machine.index));
+            around.world.note(format_args!("w{} sweeps", around.machine.index));
         }
         while let Some(work) = self.core.poll_work() {
             self.carry_out(work, around);
         }
         while let Some(notice) = self.core.poll_notice() {
-            around.world.trace.note(now, format_args!("w{} reports: {notice}", around.machine.index));
+            around.world.note(format_args!("w{} reports: {notice}", around.machine.index));
         }
     }
 
     fn carry_out(&mut self, work: Work, around: &mut Around<'_, '_>) {
         match work {
             Work::Apply(changes) => self.ask(KernelWork::Apply(changes), around),
+            Work::Remove(_) if around.world.sabotage == Sabotage::KeepPorts => {}
+            Work::Forget(_) if around.world.sabotage == Sabotage::KeepFiles => {}
             Work::Remove(port) => self.ask(KernelWork::Detach(port), around),
             Work::Remember(attachment) => {
                 around.machine.store.insert(attachment.port.clone(), attachment);
@@ -141,9 +161,11 @@ impl Worker {
 
     /// Hands work to the dataplane thread.
     fn ask(&mut self, what: KernelWork, around: &mut Around<'_, '_>) {
-        let delay = around.world.random.micros(1, THREAD_DELAY);
+        let slow = matches!(what, KernelWork::Apply(_)) && around.world.sabotage == Sabotage::SlowRows;
+        let delay = if slow { Duration::from_secs(2) } else { around.world.random.micros(1, THREAD_DELAY) };
+        self.last_request = self.last_request.max(around.world.clock.now() + delay);
         let (worker, life) = (around.machine.index, self.speaker.process().1);
-        around.world.clock.after(delay, Happening::Kernel { worker, life, what });
+        around.world.clock.at(self.last_request, Happening::Kernel { worker, life, what });
     }
 
     /// Brings an answer of the dataplane thread to the main loop, in order.
@@ -156,22 +178,25 @@ impl Worker {
 
     /// One piece of work between process and kernel.
     pub fn kernel_work(&mut self, what: KernelWork, around: &mut Around<'_, '_>) {
-        let now = around.world.clock.now();
+        let now = around.world.now;
         let index = around.machine.index;
         match what {
             KernelWork::Poll => {
                 around.machine.polling = false;
                 let observations = around.machine.kernel.poll_events(Duration::ZERO).unwrap_or_default();
                 if !observations.is_empty() {
-                    self.deliver(KernelWork::Observed(observations), around);
+                    self.deliver(KernelWork::Observed(self.generation, observations), around);
                 }
             }
-            KernelWork::Observed(observations) => {
-                around.world.trace.note(now, format_args!("w{index} observes {observations:?}"));
+            KernelWork::Observed(generation, _) if generation < self.generation => {}
+            KernelWork::Observed(..)
+                if around.world.sabotage.strikes(Sabotage::MissNotifications, around.world.random) => {}
+            KernelWork::Observed(_, observations) => {
+                around.world.note(format_args!("w{index} observes {observations:?}"));
                 self.core.observe(observations, now);
             }
             KernelWork::Apply(changes) => {
-                let results = around.machine.kernel.apply(&changes);
+                let results = apply(&changes, around);
                 self.deliver(KernelWork::Applied(changes, results), around);
             }
             KernelWork::Applied(changes, results) => self.applied(changes, results, around),
@@ -181,29 +206,29 @@ impl Worker {
             }
             KernelWork::Made(pod, Ok(made)) => {
                 if let Err(error) = self.core.attached(pod.clone(), lan_name(&pod), made.mtu, now) {
-                    around.world.trace.note(now, format_args!("w{index} ADD {} is not announced: {error}", pod.port));
+                    around.world.note(format_args!("w{index} ADD {} is not announced: {error}", pod.port));
                 }
             }
             KernelWork::Made(pod, Err(error)) => {
-                around.world.trace.note(now, format_args!("w{index} ADD {} failed: {error}", pod.port));
+                around.world.note(format_args!("w{index} ADD {} failed: {error}", pod.port));
                 self.core.abandon_attach(&pod.port);
             }
             KernelWork::Detach(port) => {
                 if let Err(error) = around.machine.kernel.detach(std::slice::from_ref(&port)) {
-                    around.world.trace.note(now, format_args!("w{index} DEL {port} failed: {error}"));
+                    around.world.note(format_args!("w{index} DEL {port} failed: {error}"));
                 }
             }
         }
     }
 
     fn applied(&mut self, changes: Vec<Change>, results: Vec<Result<(), ChangeError>>, around: &mut Around<'_, '_>) {
-        let now = around.world.clock.now();
+        let now = around.world.now;
         let index = around.machine.index;
         for (Change { key, desired }, result) in changes.iter().zip(&results) {
             match (desired, result) {
-                (Some(desired), Ok(())) => around.world.trace.note(now, format_args!("w{index} {key} {desired}")),
-                (None, Ok(())) => around.world.trace.note(now, format_args!("w{index} {key} gone")),
-                (_, Err(error)) => around.world.trace.note(now, format_args!("w{index} {key} failed: {error}")),
+                (Some(desired), Ok(())) => around.world.note(format_args!("w{index} {key} {desired}")),
+                (None, Ok(())) => around.world.note(format_args!("w{index} {key} gone")),
+                (_, Err(error)) => around.world.note(format_args!("w{index} {key} failed: {error}")),
             }
         }
         self.core.applied(changes, results, now);
@@ -222,7 +247,7 @@ impl Worker {
 
     /// A DEL.
     pub fn delete(&mut self, port: &PortId, around: &mut Around<'_, '_>) {
-        self.core.give_up(port, around.world.clock.now());
+        self.core.give_up(port, around.world.now);
         self.settle(around);
         self.ask(KernelWork::Detach(port.clone()), around);
     }
@@ -231,6 +256,28 @@ impl Worker {
     pub const fn node(&self) -> Node {
         self.speaker.process().0
     }
+}
+
+/// The dataplane thread carries a batch out, as well as it can.
+fn apply(changes: &[Change], around: &mut Around<'_, '_>) -> Vec<Result<(), ChangeError>> {
+    let sabotage = around.world.sabotage;
+    let mut carried_out = Vec::with_capacity(changes.len());
+    for &Change { key, desired } in changes {
+        let key = match key {
+            Key::Mac(vni, mac) if sabotage.strikes(Sabotage::WrongLan, around.world.random) => {
+                Key::Mac(Vni::new(vni.get() % 3 + 1).unwrap_or(vni), mac)
+            }
+            key => key,
+        };
+        carried_out.push(Change { key, desired });
+    }
+    let mut results = around.machine.kernel.apply(&carried_out);
+    if sabotage.strikes(Sabotage::ForgetRows, around.world.random) {
+        let undone: Vec<Change> = carried_out.iter().map(|change| Change { key: change.key, desired: None }).collect();
+        around.machine.kernel.apply(&undone);
+        results = changes.iter().map(|_| Ok(())).collect();
+    }
+    results
 }
 
 fn lan_name(pod: &Attachment) -> String {

@@ -39,6 +39,7 @@ impl Core {
         self.take_local_macs(snapshot, now);
         let rows = rows_of(snapshot);
         let count = rows.len();
+        self.forget_names();
         for (key, found) in rows {
             self.engine.adopted(key, found, now);
         }
@@ -70,6 +71,7 @@ impl Core {
             }
         }
         self.take_ports(snapshot, now);
+        self.forget_names();
         self.take_devices(snapshot, now);
         self.take_local_macs(snapshot, now);
         for change in plan(&self.engine.all_desired(), snapshot) {
@@ -93,6 +95,10 @@ impl Core {
             self.ports.iter().filter(|(id, port)| !exists(port.vni, id)).map(|(id, _)| id.clone()).collect();
         for id in gone {
             self.forget_port(&id, now);
+            if !self.adopts {
+                // Its LAN may have lost the last member with it.
+                self.remove_device(id);
+            }
         }
         let shown = |id: &PortId| snapshot.lans.values().any(|lan| lan.ports.contains_key(id));
         for id in self.ports.still_leaving(shown) {

@@ -56,6 +56,11 @@ impl Forwarder {
         self.dirty.len() + self.failed.len()
     }
 
+    /// All that is remembered of keys.
+    pub(super) fn len(&self) -> usize {
+        self.backlog() + self.without_tunnel.len()
+    }
+
     /// Whether nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.backlog() == 0 && !self.running
@@ -98,8 +103,9 @@ impl Forwarder {
                 Ok(()) => {
                     self.counters.applied += 1;
                     self.failed.remove(&change.key);
-                    if let (Key::Tunnel(vni), Some(_)) = (change.key, change.desired)
+                    if let Key::Tunnel(vni) = change.key
                         && self.without_tunnel.remove(&vni)
+                        && change.desired.is_some()
                     {
                         finished.tunnels_after_failure.insert(vni);
                     }
@@ -127,7 +133,8 @@ impl Forwarder {
                 None
             }
             // The LAN's last member has gone meanwhile; a new one marks everything again.
-            ChangeError::NoLan { .. } => {
+            ChangeError::NoLan { vni } => {
+                self.without_tunnel.remove(vni);
                 self.failed.remove(&key);
                 None
             }

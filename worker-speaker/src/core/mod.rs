@@ -28,6 +28,7 @@ use bgp_core::types::{MacAddr, PeerId, Vni};
 use dataplane::{Change, ChangeError, Observation, PortId};
 use evpn::forwarding::Key;
 use evpn::{Claim, ClaimError, Engine};
+use thiserror::Error;
 
 pub use self::forwarder::{Counters, Forwarder};
 pub use self::notice::Notice;
@@ -51,6 +52,35 @@ pub struct Attachment {
     pub mac: MacAddr,
     /// Addresses announced with it.
     pub ips: Vec<IpAddr>,
+}
+
+/// Why an attachment is not announced.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum NotAttached {
+    /// The MAC cannot be claimed.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// A DEL came before the interface was there.
+    #[error("{port} was deleted while it was being made; add it again")]
+    GivenUp {
+        /// The attachment.
+        port: PortId,
+    },
+}
+
+/// How much a core remembers: all zero where nothing is attached and nothing known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Footprint {
+    /// Of the engine.
+    pub engine: evpn::Footprint,
+    /// Ports, those that are being made or removed included.
+    pub ports: usize,
+    /// Names of LANs.
+    pub names: usize,
+    /// Rows on their way to the kernel.
+    pub rows: usize,
+    /// Things to do that nobody has polled.
+    pub work: usize,
 }
 
 /// The RIB with its sessions, as the core needs them.
@@ -130,6 +160,17 @@ impl Core {
     /// The human name of a LAN, where it has one.
     pub fn name(&self, vni: Vni) -> Option<&str> {
         self.names.get(&vni).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// How much is remembered.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            engine: self.engine.footprint(),
+            ports: self.ports.len(),
+            names: self.names.len(),
+            rows: self.forwarder.len(),
+            work: self.work.len(),
+        }
     }
 
     /// Rows of a former life are kept until every reflector has said what it knows.
@@ -264,8 +305,13 @@ impl Core {
     /// The port is there, in a LAN of this human name and with an MTU in bytes: its MAC is claimed.
     ///
     /// # Errors
-    /// The MAC cannot be announced; the port is a member all the same.
-    pub fn attached(&mut self, attachment: Attachment, lan: String, mtu: u32, now: Instant) -> Result<(), ClaimError> {
+    /// The MAC cannot be announced, and the port is a member all the same; or the port was given up meanwhile, and goes.
+    pub fn attached(&mut self, attachment: Attachment, lan: String, mtu: u32, now: Instant) -> Result<(), NotAttached> {
+        if self.ports.is_doomed(&attachment.port) {
+            self.ports.abandon(&attachment.port);
+            self.remove_device(attachment.port.clone());
+            return Err(NotAttached::GivenUp { port: attachment.port });
+        }
         let vni = attachment.vni;
         let (port, held) = self.ports.attached(&attachment.port, vni, Some(mtu));
         self.names.insert(vni, lan);
@@ -290,8 +336,15 @@ impl Core {
     fn forget_port(&mut self, id: &PortId, now: Instant) {
         if let Some(port) = self.ports.remove(id) {
             self.engine.detach(port.vni, port.member, now);
+            self.forget_names();
         }
         self.work.push_back(Work::Forget(id.clone()));
+    }
+
+    /// A LAN without members needs no name.
+    fn forget_names(&mut self) {
+        let engine = &self.engine;
+        self.names.retain(|vni, _| engine.is_active(*vni));
     }
 
     /// Has the owner remove a port that was given up; an audit sees whether it did.

@@ -24,6 +24,8 @@ pub struct Port {
 enum State {
     /// The dataplane is making it; what is seen on it waits here.
     Attaching(Vec<Observation>),
+    /// The dataplane is making it, and it has been given up meanwhile.
+    Doomed,
     Attached(Port),
 }
 
@@ -47,11 +49,16 @@ impl Ports {
         true
     }
 
-    /// The port could not be made.
+    /// The port could not be made, or is not wanted any more.
     pub fn abandon(&mut self, id: &PortId) {
-        if matches!(self.ports.get(id), Some(State::Attaching(_))) {
+        if matches!(self.ports.get(id), Some(State::Attaching(_) | State::Doomed)) {
             self.ports.remove(id);
         }
+    }
+
+    /// The port was given up while it was being made.
+    pub fn is_doomed(&self, id: &PortId) -> bool {
+        matches!(self.ports.get(id), Some(State::Doomed))
     }
 
     /// The port exists. Gives its record and what was seen on it meanwhile.
@@ -79,7 +86,7 @@ impl Ports {
                 held.push(observation);
                 None
             }
-            Some(State::Attaching(_)) => None,
+            Some(State::Attaching(_) | State::Doomed) => None,
             _ => Some(observation),
         }
     }
@@ -91,7 +98,20 @@ impl Ports {
 
     /// The port is to go from the kernel: until it has, its sight there makes it no member again.
     pub fn leave(&mut self, id: PortId) {
+        if let Some(state @ State::Attaching(_)) = self.ports.get_mut(&id) {
+            *state = State::Doomed;
+        }
         self.leaving.insert(id);
+    }
+
+    /// Ports that are known in any way.
+    pub fn len(&self) -> usize {
+        self.ports.len() + self.leaving.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Forgets ports given up that the kernel does not show any more; those that it still shows.
@@ -115,7 +135,7 @@ impl Ports {
     pub fn iter(&self) -> impl Iterator<Item = (&PortId, &Port)> {
         self.ports.iter().filter_map(|(id, state)| match state {
             State::Attached(port) => Some((id, port)),
-            State::Attaching(_) => None,
+            State::Attaching(_) | State::Doomed => None,
         })
     }
 }
@@ -149,6 +169,17 @@ mod tests {
         assert_eq!(ports.still_leaving(|_| true), std::slice::from_ref(&id), "to be removed once more");
         assert!(ports.still_leaving(|_| false).is_empty());
         assert!(ports.is_unknown(&id));
+    }
+
+    #[test]
+    fn a_port_given_up_while_it_is_being_made_is_doomed() {
+        let (id, _) = ids();
+        let mut ports = Ports::default();
+        assert!(ports.begin(&id) && !ports.is_doomed(&id));
+        ports.leave(id.clone());
+        assert!(ports.is_doomed(&id));
+        ports.abandon(&id);
+        assert!(!ports.is_doomed(&id) && !ports.is_unknown(&id), "until the kernel has removed it");
     }
 
     #[test]
