@@ -41,9 +41,9 @@ pub struct Fabric {
     /// Machines of workers.
     pub machines: Vec<Machine>,
     /// Worker processes that run.
-    pub workers: Vec<Option<Worker>>,
+    pub workers: Vec<Option<Box<Worker>>>,
     /// Reflector processes that run.
-    pub reflectors: Vec<Option<Speaker>>,
+    pub reflectors: Vec<Option<Box<Speaker>>>,
     /// What is true.
     pub truth: Truth,
     /// Happenings so far.
@@ -163,6 +163,9 @@ impl Fabric {
         let mut config = PeerConfig::new(ASN, router_id(node));
         config.remote_asn = Some(ASN);
         config.jitter_seed = self.random.next();
+        if self.flags.hold_secs > 0 {
+            config.hold_time_secs = self.flags.hold_secs;
+        }
         config.passive = matches!(node, Node::Reflector(_)) && !self.flags.reflectors_dial;
         if let Some(restart) = &mut config.graceful_restart {
             restart.families.iter_mut().for_each(|(_, forwarding)| *forwarding = true);
@@ -214,7 +217,7 @@ impl Fabric {
             speaker.rib.set_expected_peers(peers);
         }
         if let Some(slot) = self.reflectors.get_mut(index) {
-            *slot = Some(speaker);
+            *slot = Some(Box::new(speaker));
         }
         self.with_reflector(index, |_, _| {});
     }
@@ -227,7 +230,7 @@ impl Fabric {
         self.with_machine(index, |around| around.machine.polling = false);
         let worker = self.with_machine(index, |around| Worker::start(speaker, engine, around));
         if let Some(slot) = self.workers.get_mut(index) {
-            *slot = worker;
+            *slot = worker.map(Box::new);
         }
         self.with_worker(index, |_, _| {});
         for port in self.truth.due_deletions(index) {

@@ -48,6 +48,7 @@ pub fn generate(seed: u64, nodes: usize, steps: usize) -> Scenario {
         reflectors_dial: random.chance(30),
         expects_peers: random.chance(70),
         adopts: nodes > 1 && random.chance(25),
+        hold_secs: [0, 30, 30, 90][random.below(4)],
     };
     let scenario = Scenario { seed, nodes, reflectors, flags, steps: Vec::new() };
     let (live, foreign) = (BTreeMap::new(), BTreeMap::new());

@@ -198,7 +198,7 @@ fn neighbors(
 
 /// Every reflector holds what the workers announce, and nothing else.
 fn union(fabric: &Fabric) -> Result<(), String> {
-    let own = |worker: &super::worker::Worker| {
+    let own = |worker: &Box<super::worker::Worker>| {
         let routes = worker.speaker.rib.routes().filter(|route| route.peer == LOCAL_PEER);
         routes.map(|route| route.key.clone()).collect::<Vec<EvpnKey>>()
     };

@@ -95,7 +95,7 @@ impl Run {
                 self.figures.moved = self.figures.moved.max(arrived.unwrap_or_default());
                 return Ok(());
             }
-            self.pass(WATCH)?;
+            self.pass_a_moment(WATCH)?;
         }
     }
 
@@ -138,7 +138,7 @@ impl Run {
             }
             // What happens at once is seen at once; what takes long is looked at now and then.
             let soon = passed < Duration::from_secs(1) || (started && passed < down + Duration::from_secs(3));
-            self.pass(if soon { WATCH } else { Duration::from_millis(500) })?;
+            self.pass_a_moment(if soon { WATCH } else { Duration::from_millis(500) })?;
         }
     }
 }

@@ -28,12 +28,12 @@ pub fn empty(fabric: &Fabric, fresh: &Fabric) -> Result<(), String> {
         if left != Footprint::default() {
             return Err(format!("w{index}: {left:?} is left over"));
         }
-        rib(&worker.speaker.rib, fresh.workers.get(index).and_then(Option::as_ref).map(|worker| &worker.speaker.rib))
+        rib(&worker.speaker.rib, fresh.workers.get(index).and_then(Option::as_deref).map(|worker| &worker.speaker.rib))
             .map_err(|why| format!("w{index}: {why}"))?;
     }
     for (index, reflector) in fabric.reflectors.iter().enumerate() {
         let Some(reflector) = reflector else { continue };
-        rib(&reflector.rib, fresh.reflectors.get(index).and_then(Option::as_ref).map(|reflector| &reflector.rib))
+        rib(&reflector.rib, fresh.reflectors.get(index).and_then(Option::as_deref).map(|reflector| &reflector.rib))
             .map_err(|why| format!("r{index}: {why}"))?;
     }
     if fabric.network.len() != fabric.workers.len() * fabric.reflectors.len() {

@@ -109,13 +109,18 @@ pub struct Outcome {
 pub(super) struct Run {
     pub(super) fabric: Fabric,
     pub(super) figures: Figures,
+    /// When isolation was checked last.
+    isolated: Instant,
 }
+
+/// How often isolation is checked while something is watched closely.
+const ISOLATION_WATCH: Duration = Duration::from_millis(200);
 
 /// Carries a scenario out.
 pub fn run(scenario: &Scenario, sabotage: Sabotage, trace: Trace) -> Outcome {
     let sizes = (scenario.nodes, scenario.reflectors);
     let fabric = Fabric::new(scenario.seed, sizes, scenario.flags, sabotage, trace);
-    let mut run = Run { fabric, figures: Figures::default() };
+    let mut run = Run { fabric, figures: Figures::default(), isolated: Instant::ZERO };
     let violation = run.whole(scenario).err();
     if let Some(violation) = &violation {
         run.fabric.note(format_args!("VIOLATED: {violation}"));
@@ -164,9 +169,22 @@ impl Run {
     }
 
     pub(super) fn pass(&mut self, time: Duration) -> Result<(), Violation> {
-        let until = self.fabric.clock.now() + time;
-        self.fabric.run_until(until).map_err(|why| Invariant::Progress.broken(why))?;
+        self.elapse(time)?;
+        self.isolated = self.fabric.clock.now();
         isolated(&self.fabric).map_err(|why| Invariant::Isolation.broken(why))
+    }
+
+    /// As [`Run::pass`], for a moment that is one of many.
+    pub(super) fn pass_a_moment(&mut self, time: Duration) -> Result<(), Violation> {
+        if self.fabric.clock.now().saturating_since(self.isolated) >= ISOLATION_WATCH {
+            return self.pass(time);
+        }
+        self.elapse(time)
+    }
+
+    fn elapse(&mut self, time: Duration) -> Result<(), Violation> {
+        let until = self.fabric.clock.now() + time;
+        self.fabric.run_until(until).map_err(|why| Invariant::Progress.broken(why))
     }
 
     // ---- steps ----

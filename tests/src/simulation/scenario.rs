@@ -39,6 +39,8 @@ pub struct Flags {
     pub expects_peers: bool,
     /// The last worker serves devices that somebody else makes.
     pub adopts: bool,
+    /// Hold time of sessions in seconds; 0 for the default.
+    pub hold_secs: u16,
 }
 
 /// One thing that happens.
@@ -295,10 +297,13 @@ impl fmt::Display for Step {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Flags { ipv6, reflectors_dial, expects_peers, adopts } = self.flags;
+        let Flags { ipv6, reflectors_dial, expects_peers, adopts, hold_secs } = self.flags;
         write!(f, "fabric seed {} workers {} reflectors {}", self.seed, self.nodes, self.reflectors)?;
         let flags = [(ipv6, "ipv6"), (reflectors_dial, "dial"), (expects_peers, "expect"), (adopts, "adopt")];
         flags.iter().filter(|(set, _)| *set).try_for_each(|(_, name)| write!(f, " {name}"))?;
+        if hold_secs > 0 {
+            write!(f, " hold {hold_secs}")?;
+        }
         self.steps.iter().try_for_each(|step| write!(f, "\n{step}"))?;
         f.write_str("\n")
     }
@@ -510,6 +515,7 @@ fn head(words: &mut Words<'_>) -> Option<Scenario> {
             "dial" => flags.reflectors_dial = true,
             "expect" => flags.expects_peers = true,
             "adopt" => flags.adopts = true,
+            "hold" => flags.hold_secs = words.number()?,
             _ => return None,
         }
     }

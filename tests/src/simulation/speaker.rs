@@ -4,6 +4,7 @@
 //! is ready for more, and closes after what is queued.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 
 use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
@@ -11,6 +12,7 @@ use bgp_core::session::{ConnectionId, Direction, Negotiated, Output, Peer, PeerC
 use bgp_core::time::Instant;
 use bgp_core::types::PeerId;
 use bgp_core::wire::Update;
+use bgp_core::wire::message::{Reach, Routes, Unreach};
 use bytes::Bytes;
 
 use super::clock::{Clock, Node};
@@ -289,6 +291,7 @@ impl Speaker {
                 Output::Close(id) => slot.close(id, world),
                 Output::Established(connection, negotiated) => self.established(index, connection, &negotiated, world),
                 Output::Update(mut update) => {
+                    world.note(format_args!("{} hears from {}: {}", self.node, slot.remote, Said(&update)));
                     spoil(&mut update, self.node, world);
                     if slot.session.as_ref().is_some_and(|session| !session.ending) {
                         let outcome = self.rib.update(peer_id(index), *update, now);
@@ -368,6 +371,26 @@ impl Speaker {
             (session.ready, writer.in_batch) = (false, true);
             writer.batch = batch.into();
         }
+    }
+}
+
+/// What an UPDATE says of EVPN, for people.
+struct Said<'a>(&'a Update);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Reach { attributes, routes: Routes::Evpn(routes) }) = &self.0.reach {
+            let sequence = attributes.mac_mobility().sequence;
+            routes
+                .iter()
+                .try_for_each(|route| write!(f, "+{} via {} seq {sequence}; ", route.key, attributes.next_hop))?;
+        }
+        for unreach in &self.0.unreach {
+            if let Unreach::Evpn(keys) = unreach {
+                keys.iter().try_for_each(|key| write!(f, "-{key}; "))?;
+            }
+        }
+        self.0.end_of_rib.iter().try_for_each(|family| write!(f, "end of {family}"))
     }
 }
 
