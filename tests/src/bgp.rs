@@ -49,17 +49,20 @@ pub struct Open {
     pub hold_time_secs: u16,
     /// BGP identifier.
     pub router_id: [u8; 4],
+    /// Capabilities beside EVPN and RT-constrain in every [`Open::message`].
+    pub capabilities: &'static [u8],
 }
 
 impl Open {
     /// Of the default AS, with this identifier.
     pub const fn of(router_id: [u8; 4]) -> Self {
-        Self { version: 4, asn: 65_000, hold_time_secs: 90, router_id }
+        Self { version: 4, asn: 65_000, hold_time_secs: 90, router_id, capabilities: &[] }
     }
 
     /// The message, with the capabilities EVPN and RT-constrain and these more.
     pub fn message(&self, capabilities: &[u8]) -> Vec<u8> {
         let mut all = vec![1, 4, 0, 25, 0, 70, 1, 4, 0, 1, 0, 132];
+        all.extend(self.capabilities);
         all.extend(capabilities);
         self.with_parameters(&[&[2, u8::try_from(all.len()).unwrap_or(u8::MAX)], &all[..]].concat())
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use tests::catalogue::others::{self, Answer};
-use tests::catalogue::{Expected, Play, Row, Verdict, sections};
+use tests::catalogue::{Expected, Row, Verdict, sections};
 use tests::peers::Software;
 
 #[derive(Debug, Parser)]
@@ -54,30 +54,43 @@ fn main() {
     }
 }
 
-/// A table in Markdown: one line for each row with a verdict, one column for each daemon that was asked.
+/// Answers of one daemon by row.
+type Column = (String, BTreeMap<(String, String), String>);
+
+/// Markdown: for each daemon how often it answered as we do, then one line for each row where one of them did not.
 fn table(rows: &[Row], directory: &Path) -> String {
-    let read = |software: Software| {
+    let read = |software: Software| -> Option<Column> {
         let text = std::fs::read_to_string(directory.join(format!("{}.json", software.label()))).ok()?;
         let answers: Answers = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{software:?}: {error}"));
         let by_row = answers.answers.into_iter().map(|answer| ((answer.id, answer.what), answer.answer));
-        Some((answers.version, by_row.collect::<BTreeMap<_, _>>()))
+        Some((answers.version, by_row.collect()))
     };
     let daemons: Vec<_> = Software::ALL.into_iter().filter_map(read).collect();
-    let mut text = String::from("| row | input | asked for, and done by Megalos |");
+    let answer = |column: &Column, row: &Row| column.1.get(&(row.id.to_owned(), row.what.to_string())).cloned();
+    let differs =
+        |column: &Column, row: &Row| answer(column, row).is_some_and(|found| !asked(row.expected).contains(&found));
+    let asked_of = |column: &Column| rows.iter().filter(|row| answer(column, row).is_some()).count();
+    let mut text = String::from("| daemon | cases | answered as Megalos | otherwise |\n| --- | --- | --- | --- |\n");
+    for column in &daemons {
+        let (all, other) = (asked_of(column), rows.iter().filter(|row| differs(column, row)).count());
+        text += &format!("| {} | {all} | {} | {other} |\n", column.0, all - other);
+    }
+    text += "\n| row | input | asked for, and done by Megalos |";
     daemons.iter().for_each(|(version, _)| text += &format!(" {version} |"));
     text += &format!("\n| --- | --- | --- |{}\n", " --- |".repeat(daemons.len()));
-    for row in rows.iter().filter(|row| !matches!(row.play, Play::Script(_) | Play::NotApplicable(_))) {
-        text += &format!("| {} | {} | {} |", row.id, row.what, asked(row.expected));
-        for (_, answers) in &daemons {
-            let key = (row.id.to_owned(), row.what.to_string());
-            text += &format!(" {} |", answers.get(&key).map_or("", String::as_str));
+    for row in rows.iter().filter(|row| daemons.iter().any(|column| differs(column, row))) {
+        text += &format!("| {} | {} | {} |", row.id, row.what, asked(row.expected).join(" / "));
+        for column in &daemons {
+            let found = answer(column, row).unwrap_or_default();
+            text += &if differs(column, row) { format!(" **{found}** |") } else { format!(" {found} |") };
         }
         text += "\n";
     }
     text
 }
 
-fn asked(expected: Expected) -> String {
+/// What must come of it: one answer, or one where the daemon is strict and one where it contains errors.
+fn asked(expected: Expected) -> Vec<String> {
     let word = |verdict| match verdict {
         Verdict::Reset(code, subcode) => format!("reset {code}/{subcode}"),
         Verdict::Closed => "closed".to_owned(),
@@ -87,7 +100,7 @@ fn asked(expected: Expected) -> String {
         Verdict::Scripted => String::new(),
     };
     match expected {
-        Expected::Always(verdict) => word(verdict),
-        Expected::ByMode { strict, contain } => format!("strict: {}; contain: {}", word(strict), word(contain)),
+        Expected::Always(verdict) => vec![word(verdict)],
+        Expected::ByMode { strict, contain } => vec![word(strict), word(contain)],
     }
 }

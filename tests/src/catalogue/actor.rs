@@ -22,6 +22,8 @@ pub struct Actor {
     pub external: bool,
     /// The BGP identifier of the daemon that it speaks with.
     pub daemon: [u8; 4],
+    /// Capabilities that a daemon insists on, beside EVPN.
+    pub capabilities: &'static [u8],
 }
 
 impl Actor {
@@ -34,6 +36,7 @@ impl Actor {
             marker: [0x02, 0xca, profile.octet(), high, low, 2],
             external: profile == Profile::External,
             daemon: [10, 0, 0, 1],
+            capabilities: &[],
         }
     }
 
@@ -60,7 +63,7 @@ impl Actor {
 
     /// A right OPEN.
     pub const fn open(&self) -> Open {
-        Open { asn: self.asn(), ..Open::of(self.octets()) }
+        Open { asn: self.asn(), capabilities: self.capabilities, ..Open::of(self.octets()) }
     }
 
     /// The attributes of a right route of [`LAN`] beside MP_REACH_NLRI: ORIGIN, AS_PATH, LOCAL_PREF (inside an AS), and

@@ -46,10 +46,10 @@ fn malformed() -> Vec<Greeting> {
         ("A06", "a bad octet in the marker", header(0xfe, 19, KEEPALIVE), marker, vec![], "header-marker"),
         ("A07", "length 18", header(0xff, 18, KEEPALIVE), size, length(18), "header-length"),
         ("A08", "length 0", header(0xff, 0, KEEPALIVE), size, length(0), "header-length"),
-        ("A12", "an OPEN of 4097 octets", header(0xff, 4_097, OPEN), size, length(4_097), "header-length"),
-        ("A12", "an OPEN of 65535 octets", header(0xff, 65_535, OPEN), size, length(65_535), "header-length"),
-        ("A14", "an OPEN of 28 octets", header(0xff, 28, OPEN), size, length(28), "header-length"),
-        ("A16", "a KEEPALIVE of 20 octets", header(0xff, 20, KEEPALIVE), size, length(20), "header-length"),
+        ("A12", "an OPEN of 4097 octets", filled(4_097, OPEN), size, length(4_097), "header-length"),
+        ("A12", "an OPEN of 65535 octets", filled(65_535, OPEN), size, length(65_535), "header-length"),
+        ("A14", "an OPEN of 28 octets", filled(28, OPEN), size, length(28), "header-length"),
+        ("A16", "a KEEPALIVE of 20 octets", filled(20, KEEPALIVE), size, length(20), "header-length"),
         ("A18", "type 0", header(0xff, 19, 0), kind, vec![0], "header-type"),
         ("A18", "type 6", header(0xff, 19, 6), kind, vec![6], "header-type"),
         ("A18", "type 255", header(0xff, 19, 255), kind, vec![255], "header-type"),
@@ -61,6 +61,13 @@ pub fn header(marker: u8, length: u16, kind: u8) -> Vec<u8> {
     let mut octets = vec![marker; 16];
     octets.extend(length.to_be_bytes());
     octets.push(kind);
+    octets
+}
+
+/// A whole message of this length, of zeros.
+fn filled(length: u16, kind: u8) -> Vec<u8> {
+    let mut octets = header(0xff, length, kind);
+    octets.resize(length.into(), 0);
     octets
 }
 

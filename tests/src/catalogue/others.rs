@@ -18,6 +18,8 @@ use crate::peers::{Daemon, Software};
 
 /// How long a daemon has for an answer. It is only waited for in full where none comes.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// Rows with AS numbers of two octets.
+const AS_PATH_ROWS: [&str; 9] = ["D05", "D06", "D07", "D08", "D09", "D10", "D11", "D12", "D21"];
 const OBSERVER: [u8; 4] = [10, 0, 0, 50];
 
 /// What a daemon did on one row.
@@ -84,7 +86,13 @@ impl Scene {
         if row.profile == Profile::External {
             return None;
         }
-        let actor = Actor::new(Profile::Contain, number);
+        // OpenBGPD keeps no session with who has AS numbers of two octets only; then rows about AS_PATH mean something else.
+        let wide = self.daemon.software() == Software::Openbgpd;
+        if wide && AS_PATH_ROWS.contains(&row.id) {
+            return None;
+        }
+        let capabilities: &[u8] = if wide { &[65, 4, 0, 0, 0xfd, 0xe8] } else { &[] };
+        let actor = Actor { capabilities, ..Actor::new(Profile::Contain, number) };
         let mut answer = match &row.play {
             Play::Greeting(octets) => self.early(&actor, &octets(&actor), false),
             Play::Open(octets) => self.early(&actor, &octets(&actor), true),
