@@ -2,6 +2,8 @@
 //!
 //!     catalogue --daemon frr-sid --into DIRECTORY     plays all rows that are octets and a verdict
 //!     catalogue --table DIRECTORY                     prints the answers found there beside what the RFCs ask for
+//!     catalogue --figures DIRECTORY                   prints what our own suite tried and passed, from its reports there
+//!                                                     (CATALOGUE_REPORT=DIRECTORY cargo test -p tests --test catalogue)
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use tests::catalogue::others::{self, Answer};
+use tests::catalogue::report::{Figures, Report};
 use tests::catalogue::{Expected, Row, Verdict, sections};
 use tests::peers::Software;
 
@@ -26,6 +29,9 @@ struct Options {
     /// Print a table of the answers in this directory
     #[arg(long, conflicts_with = "daemon")]
     table: Option<PathBuf>,
+    /// Print the figures of the reports in this directory
+    #[arg(long, conflicts_with_all = ["daemon", "table"])]
+    figures: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -37,6 +43,9 @@ struct Answers {
 fn main() {
     let options = Options::parse();
     let rows: Vec<Row> = sections().into_iter().flat_map(|(_, rows)| rows).collect();
+    if let Some(directory) = &options.figures {
+        return print!("{}", figures(directory));
+    }
     match (&options.daemon, &options.into, &options.table) {
         (Some(daemon), Some(into), _) => {
             let software = Software::ALL.into_iter().find(|software| software.label() == daemon);
@@ -50,8 +59,30 @@ fn main() {
             written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
         (_, _, Some(directory)) => print!("{}", table(&rows, directory)),
-        _ => eprintln!("give --daemon and --into, or --table; --help tells more"),
+        _ => eprintln!("give --daemon and --into, or --table, or --figures; --help tells more"),
     }
+}
+
+/// Markdown: rows and cases of each section, tried and passed, then the rows that are not tried and why.
+fn figures(directory: &Path) -> String {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut reports: Vec<Report> =
+        files.filter_map(|path| serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()).collect();
+    reports.sort_by(|a, b| a.group.cmp(&b.group));
+    let mut text =
+        String::from("| group | rows tried | passed | cases tried | passed |\n| --- | --- | --- | --- | --- |\n");
+    for report in &reports {
+        let Figures { rows, rows_passed, cases, cases_passed } = report.figures();
+        text += &format!("| {} | {rows} | {rows_passed} | {cases} | {cases_passed} |\n", report.group);
+    }
+    let left_out: Vec<_> = reports.iter().flat_map(|report| &report.not_applicable).collect();
+    if !left_out.is_empty() {
+        text += "\n| not tried | input | why |\n| --- | --- | --- |\n";
+    }
+    for row in left_out {
+        text += &format!("| {} | {} | {} |\n", row.id, row.what, row.reason);
+    }
+    text
 }
 
 /// Answers of one daemon by row.

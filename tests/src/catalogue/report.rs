@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Profile, Row};
 
@@ -22,30 +22,49 @@ pub enum Outcome {
     NotReached,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Trial {
-    id: &'static str,
+    id: String,
     what: String,
-    rfc: &'static str,
+    rfc: String,
     expected: String,
     profile: String,
-    outcome: &'static str,
+    outcome: String,
     millis: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct NotApplicable {
-    id: &'static str,
-    what: String,
-    reason: &'static str,
+/// A row that is not tried.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct NotApplicable {
+    /// Its id.
+    pub id: String,
+    /// What would be sent.
+    pub what: String,
+    /// Why it is not.
+    pub reason: String,
 }
 
 /// The trials of one group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Report {
-    group: String,
+    /// Its name.
+    pub group: String,
     trials: Vec<Trial>,
-    not_applicable: Vec<NotApplicable>,
+    /// What was left out.
+    pub not_applicable: Vec<NotApplicable>,
+}
+
+/// Totals of a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Figures {
+    /// Ids of which at least one case was tried.
+    pub rows: usize,
+    /// Ids of which all cases passed.
+    pub rows_passed: usize,
+    /// Cases: a row may have several, and some are tried in both modes.
+    pub cases: usize,
+    /// Those that passed.
+    pub cases_passed: usize,
 }
 
 impl Report {
@@ -62,35 +81,46 @@ impl Report {
             Outcome::NotReached => ("not reached", None),
         };
         self.trials.push(Trial {
-            id: row.id,
+            id: row.id.to_owned(),
             what: row.what.to_string(),
-            rfc: row.rfc,
+            rfc: row.rfc.to_owned(),
             expected: format!("{:?}", row.expected),
             profile: format!("{profile:?}"),
-            outcome,
+            outcome: outcome.to_owned(),
             millis,
         });
     }
 
     /// Adds a row that is not tried.
     pub fn not_applicable(&mut self, row: &Row, reason: &'static str) {
-        self.not_applicable.push(NotApplicable { id: row.id, what: row.what.to_string(), reason });
+        self.not_applicable.push(NotApplicable {
+            id: row.id.to_owned(),
+            what: row.what.to_string(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Its totals.
+    pub fn figures(&self) -> Figures {
+        let ids = |wanted: &dyn Fn(&Trial) -> bool| {
+            self.trials.iter().filter(|trial| wanted(trial)).map(|trial| &trial.id).collect::<BTreeSet<_>>().len()
+        };
+        let rows = ids(&|_| true);
+        Figures {
+            rows,
+            rows_passed: rows - ids(&|trial| trial.outcome != "passed"),
+            cases: self.trials.len(),
+            cases_passed: self.trials.iter().filter(|trial| trial.outcome == "passed").count(),
+        }
     }
 
     /// One line for people.
     pub fn summary(&self) -> String {
-        let ids = |passed: Option<bool>| {
-            let of = |trial: &&Trial| passed.is_none_or(|passed| (trial.outcome == "passed") == passed);
-            self.trials.iter().filter(of).map(|trial| trial.id).collect::<BTreeSet<_>>()
-        };
-        let (tried, failed) = (ids(None).len(), ids(Some(false)).len());
-        let cases = self.trials.len();
-        let passed = self.trials.iter().filter(|trial| trial.outcome == "passed").count();
-        let group = &self.group;
-        let out = self.not_applicable.len();
+        let Figures { rows, rows_passed, cases, cases_passed } = self.figures();
+        let (group, out) = (&self.group, self.not_applicable.len());
         format!(
-            "catalogue: {group}: {tried} rows tried, {} passed ({cases} cases tried, {passed} passed; {out} not applicable)",
-            tried - failed
+            "catalogue: {group}: {rows} rows tried, {rows_passed} passed \
+             ({cases} cases tried, {cases_passed} passed; {out} not applicable)"
         )
     }
 
