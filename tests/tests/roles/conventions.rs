@@ -163,6 +163,14 @@ fn check_theirs_at_ours(lab: &Lab, router: &Router) {
     let [route, ..] = rows.as_slice() else { panic!("no route of their MAC") };
     assert_eq!(route.next_hop, lab.their_vtep(), "nobody is in between");
     assert_eq!(route.label, Some(LAN));
+    let path = &route.path;
+    if router.role.asn == 65_000 {
+        let reflected = (path.as_path.as_str(), path.originator_id.as_deref(), path.cluster_list.len());
+        assert_eq!(reflected, ("", Some("10.0.0.21"), 1), "{route:?}");
+    } else {
+        let passed_on = (path.as_path.clone(), path.originator_id.as_deref());
+        assert_eq!(passed_on, (router.role.asn.to_string(), None), "{route:?}");
+    }
     assert!(route.communities.iter().any(|community| community == router.target), "{route:?}");
     if let Some(rd) = router.rd {
         assert!(route.route.contains(&format!("[{rd}]")), "{route:?}");
