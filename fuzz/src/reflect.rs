@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp_core::rib::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig, Role};
+use bgp_core::rib::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig, Role, RouteTypes};
 use bgp_core::time::Instant;
 use bgp_core::types::{AddressFamily, Asn, PeerId, RouterId};
 use bgp_core::wire::attributes::community;
@@ -49,6 +49,11 @@ impl Peer {
         core::iter::once(AddressFamily::EVPN).chain(constrained)
     }
 
+    /// The peer without 4-octet AS numbers is old in this too.
+    fn sent_types(&self) -> RouteTypes {
+        if self.four_octet_as { RouteTypes::ALL } else { [2, 3].into_iter().collect() }
+    }
+
     fn info(&self, number: u8) -> PeerInfo {
         let family = |family| PeerFamily {
             family,
@@ -66,6 +71,7 @@ impl Peer {
             enhanced_refresh: true,
             long_lived_known: self.class != PeerClass::External,
             families: self.families().map(family).collect(),
+            sent_types: self.sent_types(),
             limits: PeerLimits { max_prefixes: 1_000, ..PeerLimits::default() },
         }
     }
@@ -207,6 +213,9 @@ impl Fabric {
             if from.class == PeerClass::NonClient && to == PeerClass::NonClient {
                 continue;
             }
+            if !PEERS[peer].sent_types().contains(route_type(route.key)) {
+                continue;
+            }
             may.insert(route.key.clone());
             let marks = [community::NO_ADVERTISE, community::NO_EXPORT, 0xffff_ff03, community::LLGR_STALE];
             let marked = route.attributes.communities.iter().any(|community| marks.contains(community));
@@ -217,6 +226,17 @@ impl Fabric {
         let holds: BTreeSet<EvpnKey> = self.views[peer].keys().cloned().collect();
         assert!(holds.is_subset(&may), "peer {peer} was told of {:?}", holds.difference(&may).collect::<Vec<_>>());
         assert!(must.is_subset(&holds), "peer {peer} lacks {:?}", must.difference(&holds).collect::<Vec<_>>());
+    }
+}
+
+fn route_type(key: &EvpnKey) -> u8 {
+    match key {
+        EvpnKey::EthernetAutoDiscovery { .. } => 1,
+        EvpnKey::MacIp { .. } => 2,
+        EvpnKey::InclusiveMulticast { .. } => 3,
+        EvpnKey::EthernetSegment { .. } => 4,
+        EvpnKey::IpPrefix { .. } => 5,
+        EvpnKey::Opaque { route_type, .. } => *route_type,
     }
 }
 
