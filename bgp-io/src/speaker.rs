@@ -319,9 +319,11 @@ impl Speaker {
                 let routes = update.reach.as_ref().map_or(0, |reach| reach.routes.len() as u64);
                 self.ledger.note(who, rule, Action::WithdrawRoute, routes, || evidence(&update));
             }
+            let kept = self.rib.may_exceed(id, &update).then(|| update.clone());
             let outcome = self.rib.update(id, update, now);
             let unknown = outcome.unknown_withdrawals as u64;
-            self.ledger.note(who, rib_rules::WITHDRAWAL_UNKNOWN, Action::Ignore, unknown, Evidence::default);
+            let in_vain = Update { unreach: outcome.in_vain, ..Update::default() };
+            self.ledger.note(who, rib_rules::WITHDRAWAL_UNKNOWN, Action::Ignore, unknown, || evidence(&in_vain));
             let ignored = outcome.ignored as u64;
             self.ledger.note(who, rib_rules::ROUTES_UNEXPECTED, Action::Ignore, ignored, Evidence::default);
             if let Some(NearLimit { family, held, limit }) = outcome.near {
@@ -330,18 +332,20 @@ impl Speaker {
                 self.ledger.note(who, rib_rules::MAX_ROUTES_NEAR, Action::Note, 1, evidence);
             }
             if let Some(limit) = outcome.exceeded {
-                self.end(id, limit.stop_reason(), limit.rule(), limit.to_string());
+                let shown = kept.as_ref().map(evidence).unwrap_or_default();
+                let shown = Evidence { detail: limit.to_string(), ..shown };
+                self.end(id, limit.stop_reason(), limit.rule(), shown);
             }
         }
     }
 
     /// Ends a session for a rule that the table knows.
-    fn end(&mut self, id: PeerId, reason: StopReason, rule: Rule, why: String) {
+    fn end(&mut self, id: PeerId, reason: StopReason, rule: Rule, shown: Evidence) {
         let ledger = self.ledger.clone();
         if let Some(peer) = self.slot(id) {
             let who = Who::Peer(peer.neighbor.spec.address.ip());
-            ledger.note(who, rule, Action::Reset, 1, || Evidence { detail: why.clone(), ..Evidence::default() });
-            peer.last_error = Some(why);
+            peer.last_error = Some(shown.detail.clone());
+            ledger.note(who, rule, Action::Reset, 1, || shown);
             if let Some(session) = &mut peer.session {
                 session.ending = true;
             }
@@ -447,7 +451,8 @@ impl Speaker {
     pub fn flush(&mut self) {
         self.rib.flush();
         for id in self.rib.drain_laggards() {
-            self.end(id, StopReason::OutOfResources, rules::SLOW_PEER, "the peer reads too slowly".into());
+            let slow = Evidence { detail: "the peer reads too slowly".to_owned(), ..Evidence::default() };
+            self.end(id, StopReason::OutOfResources, rules::SLOW_PEER, slow);
         }
         for id in self.rib.drain_ready() {
             self.transmit(id);

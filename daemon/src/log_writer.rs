@@ -13,6 +13,9 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Octets that may wait.
 const QUEUE_OCTETS: usize = 4 << 20;
 
+/// How long a failure to write is left alone.
+const FAILURE_PAUSE: Duration = Duration::from_millis(200);
+
 /// Where lines wait.
 #[derive(Debug, Default)]
 struct Queue {
@@ -48,26 +51,31 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next line; how many were dropped comes before those that follow.
-    fn take(&self) -> Vec<u8> {
+    /// The next line, and for how many it stands; how many were dropped comes before those that follow.
+    fn take(&self) -> (Vec<u8>, u64) {
         let mut state = self.state();
         loop {
             state.busy = true;
             if state.dropped > 0 {
                 let dropped = std::mem::take(&mut state.dropped);
-                return format!(
-                    "{dropped} log lines dropped: whoever reads the log is too slow, or its disk is full\n"
-                )
-                .into_bytes();
+                let text =
+                    format!("{dropped} log lines dropped: whoever reads the log is too slow, or its disk is full\n");
+                return (text.into_bytes(), dropped);
             }
             if let Some(line) = state.lines.pop_front() {
                 state.octets = state.octets.saturating_sub(line.len());
-                return line;
+                return (line, 1);
             }
             state.busy = false;
             self.changed.notify_all();
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// What was taken could not be written: it counts as dropped.
+    fn lost(&self, lines: u64) {
+        let mut state = self.state();
+        state.dropped = state.dropped.saturating_add(lines);
     }
 
     /// Waits until everything is written, `limit` at most.
@@ -99,9 +107,12 @@ impl LogQueue {
         let source = Arc::clone(&queue);
         std::thread::Builder::new().name("log".into()).spawn(move || {
             loop {
-                let line = source.take();
-                // Where a line cannot be written, saying so has no place to go either.
-                let _ = output.write_all(&line).and_then(|()| output.flush());
+                let (line, lines) = source.take();
+                // Where a line cannot be written, that can be told only once there is room again.
+                if output.write_all(&line).and_then(|()| output.flush()).is_err() {
+                    source.lost(lines);
+                    std::thread::sleep(FAILURE_PAUSE);
+                }
             }
         })?;
         Ok(Self(queue))
@@ -222,5 +233,35 @@ mod tests {
         let kept = texts.iter().filter(|text| text.len() == long.len()).count();
         let told = texts.iter().filter_map(|text| text.split(' ').next()?.parse::<usize>().ok()).sum::<usize>();
         assert_eq!(kept + told, 100, "every line is written or counted");
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_did_not_take_are_counted_once_there_is_room() {
+        /// Fails so many times, then hands lines on.
+        struct Full(u32, std::sync::mpsc::Sender<String>);
+
+        impl Write for Full {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                if let Some(left) = self.0.checked_sub(1) {
+                    self.0 = left;
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                self.1.send(String::from_utf8_lossy(text).into_owned()).map_err(io::Error::other)?;
+                Ok(text.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let writer = LogQueue::start(Full(2, sender)).unwrap();
+        log(&writer, "lost\n");
+        // The line, then what tells of its loss, could not be written.
+        let told = receiver.recv().unwrap();
+        assert!(told.starts_with("1 log lines dropped"), "{told}");
+        log(&writer, "after\n");
+        assert_eq!(receiver.recv().unwrap(), "after\n");
     }
 }

@@ -210,6 +210,12 @@ impl AttributeStore {
         self.usage.get(&peer).copied().unwrap_or_default()
     }
 
+    /// Whether one more set may be more than a peer may have.
+    pub fn may_exceed(&self, peer: PeerId, limits: &PeerLimits, more: &PathAttributes) -> bool {
+        let Usage { sets, octets } = self.usage_of(peer);
+        sets >= limits.max_attribute_sets || octets.saturating_add(footprint(more)) > limits.max_attribute_octets
+    }
+
     /// Whether a peer's sets are more than they may be.
     pub fn exceeded(&self, peer: PeerId, limits: &PeerLimits) -> Option<LimitExceeded> {
         let Usage { sets, octets } = self.usage_of(peer);

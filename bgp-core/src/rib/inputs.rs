@@ -187,13 +187,31 @@ impl Rib {
         admit(&self.config, &info.limits, attributes, usable).err()
     }
 
+    /// Whether an UPDATE may bring a peer beyond one of its limits: for who wants to keep it as evidence.
+    pub fn may_exceed(&self, peer: PeerId, update: &Update) -> bool {
+        let Some((info, reach)) = self.peers.get(&peer).map(|state| &state.info).zip(update.reach.as_ref()) else {
+            return false;
+        };
+        let family = reach.routes.family();
+        let (held, store) = match family {
+            AddressFamily::EVPN => (self.evpn.table.count(peer), &self.evpn.store),
+            _ => (self.memberships.table.count(peer), &self.memberships.store),
+        };
+        held.saturating_add(reach.routes.len()) > info.limits.max_routes(family)
+            || store.may_exceed(peer, &info.limits, &reach.attributes)
+    }
+
     /// Applies an UPDATE of an established peer, end-of-RIB markers included. Every input carries the time; nothing in this
     /// one depends on it.
     pub fn update(&mut self, peer: PeerId, update: Update, _now: Instant) -> UpdateOutcome {
         let mut outcome = UpdateOutcome::default();
         let mut interest = Vec::new();
         for unreach in update.unreach {
+            let before = outcome.unknown_withdrawals;
             self.apply_unreach(peer, &unreach, &mut outcome, &mut interest);
+            if outcome.unknown_withdrawals > before {
+                outcome.in_vain.push(unreach);
+            }
         }
         if let Some(reach) = update.reach {
             self.apply_reach(peer, reach, &mut outcome, &mut interest);

@@ -7,10 +7,11 @@ use super::decision::Reason;
 use super::peer::PeerInfo;
 use crate::rule::Rule;
 use crate::types::{AddressFamily, PeerId};
+use crate::wire::message::Unreach;
 use crate::wire::{EvpnKey, EvpnPayload, Nlri, PathAttributes};
 
 /// What became of one UPDATE.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct UpdateOutcome {
     /// Routes announced that are now held.
     pub accepted: usize,
@@ -23,6 +24,8 @@ pub struct UpdateOutcome {
     pub rule: Option<Rule>,
     /// Withdrawals of routes that were not held.
     pub unknown_withdrawals: usize,
+    /// The withdrawals that such were among.
+    pub in_vain: Vec<Unreach>,
     /// Routes of a family that was not negotiated, or from a peer that is not up: ignored.
     pub ignored: usize,
     /// The peer has just come near its limit.

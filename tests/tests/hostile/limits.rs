@@ -150,7 +150,7 @@ fn a_peer_beyond_a_limit_is_warned_then_ended_and_held_off_for_a_while() {
         (1..=40).for_each(|number| greedy.send(&step(number)));
         assert_eq!(greedy.last_words(), Some(end), "{rule}");
         scene.wait_counted(&text(GREEDY), rule, "reset");
-        scene.assert_logged(&[&text(GREEDY), rule, settings.split(' ').next().unwrap_or_default()]);
+        scene.assert_logged(&[&text(GREEDY), rule, settings.split(' ').next().unwrap_or_default(), "message ffff"]);
         assert_eq!(scene.is_counted(&text(GREEDY), "max-routes-near", "note"), end == (6, 1), "{rule}");
         wait::until_true("its routes to be gone", || {
             scene.reflector.routes().iter().all(|route| route.from != text(GREEDY))
@@ -180,6 +180,10 @@ fn a_route_with_too_large_attributes_is_withdrawn_and_its_session_stays() {
     greedy.send(&routes(GREEDY, LAN, 2, &[attribute(0xc0, 222, &[7; 150])]));
     wait::until_true("the route behind it", || held(&scene, 2));
     assert!(!held(&scene, 1), "the earlier route of the key must go too");
+    // Noise is shown with its routes, too.
+    greedy.send(&withdraw(&[mac_route(GREEDY, LAN, mac(3))]));
+    scene.wait_counted(&text(GREEDY), "withdrawal-unknown", "ignore");
+    scene.assert_logged(&[&text(GREEDY), "withdrawal-unknown", "[02:00:00:00:00:03]", "message ffff"]);
     scene.wait_counted(&text(GREEDY), "route-attributes", "withdraw-route");
     scene.assert_logged(&[
         &text(GREEDY),
