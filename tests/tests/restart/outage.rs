@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use daemon::show::PeerRow;
 use nix::sys::signal::Signal;
 use tests::fabric::{Fabric, Family, LAN, MACS};
 use tests::host::Host;
@@ -51,7 +52,7 @@ fn assert_untouched(watches: &[RowWatch]) {
 fn wait_long_lived(fabric: &Fabric, index: usize) {
     wait::until_true("all routes of the worker to be long-lived stale", || {
         let peers = fabric.workers[index].peers();
-        let routes = |peer: &daemon::show::PeerRow| peer.routes.values().sum::<u64>();
+        let routes = |peer: &PeerRow| peer.routes.values().sum::<u64>();
         peers.iter().all(|peer| routes(peer) > 0 && peer.long_lived_stale_routes == routes(peer))
     });
 }
