@@ -1,9 +1,12 @@
 //! The catalogue of hostile input, played at a socket of a reflector among healthy peers: see `tests::catalogue`.
 
+use std::collections::BTreeSet;
+
 use tests::catalogue::run::run;
 use tests::catalogue::scene::{Scene, dialled};
 use tests::catalogue::{
-    attributes, evpn, forwarding, framing, header, multiprotocol, notification, open, sections, volume, worker,
+    Play, attributes, evpn, forwarding, framing, header, ids, multiprotocol, notification, open, sections, volume,
+    worker,
 };
 
 #[test]
@@ -56,4 +59,19 @@ fn evpn_routes_that_are_wrong_are_contained_or_end_their_own_session() {
 #[test]
 fn well_formed_routes_lead_no_frame_where_it_must_not_go() {
     run("F forwarding", &Scene::new(""), &forwarding::rows());
+}
+
+#[test]
+fn every_row_of_the_catalogue_is_tried_or_has_a_reason_why_not() {
+    let rows: Vec<_> = sections().into_iter().flat_map(|(_, rows)| rows).collect();
+    let found: BTreeSet<String> = rows.iter().map(|row| row.id.to_owned()).collect();
+    let wanted: BTreeSet<String> = ids::SECTIONS.iter().flat_map(|(section, ..)| ids::of(*section)).collect();
+    assert_eq!(found, wanted);
+    let reasons = rows.iter().filter_map(|row| match row.play {
+        Play::NotApplicable(reason) => Some((row.id, reason)),
+        _ => None,
+    });
+    for (id, reason) in reasons {
+        assert!(reason.split_whitespace().count() > 5, "{id}: {reason:?} is no reason");
+    }
 }
