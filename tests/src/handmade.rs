@@ -23,6 +23,7 @@ pub fn plug(host: &Host, device: &Host, vni: u32, mac: &str, address: &str) {
     ));
     let flags = if address.contains(':') { "nodad" } else { "" };
     device.sh(&format!("ip address add {address} dev eth0 {flags} && ip link set eth0 up"));
+    device.limit_queue();
 }
 
 /// Unplugs the device; its interface is gone.

@@ -15,6 +15,10 @@ use crate::{programs, wait};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 const PREFIX: &str = "mgt";
 
+/// What a device keeps for a neighbour that does not answer. The kernel sends the echo replies of a processor, whatever
+/// their namespace, from one socket: a device whose LAN is cut would fill that with its queue, and others fall silent.
+const QUEUE_OCTETS: u32 = 16_384;
+
 /// A network namespace with what runs in it.
 #[derive(Debug)]
 pub struct Host {
@@ -151,6 +155,11 @@ impl Host {
 }
 
 impl Host {
+    /// Keeps little for neighbours of `eth0` that do not answer, so that a LAN which is cut does not disturb others.
+    pub fn limit_queue(&self) {
+        self.sh(&format!("sysctl -q -w net.ipv4.neigh.eth0.unres_qlen_bytes={QUEUE_OCTETS}"));
+    }
+
     /// Waits until `address` answers.
     ///
     /// # Panics

@@ -242,7 +242,9 @@ impl Worker {
     /// If the worker refuses.
     pub fn attach(&self, device: &Host, vni: u32, mac: &str, address: &str) -> cni::Attached {
         let wanted = attach(device, vni, mac, address);
-        self.try_attach(device, wanted).unwrap_or_else(|error| panic!("attach: {error}"))
+        let attached = self.try_attach(device, wanted).unwrap_or_else(|error| panic!("attach: {error}"));
+        device.limit_queue();
+        attached
     }
 
     /// Attaches a device as `wanted` says, which [`attach`] makes.

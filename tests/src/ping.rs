@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, setsockopt, socket,
+    sockopt,
 };
 
 use crate::host::Host;
@@ -23,6 +24,8 @@ pub const INTERVAL: Duration = Duration::from_millis(10);
 /// How long the last replies are waited for.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 const HEADER_OCTETS: usize = 8;
+/// Room for what comes in many seconds, of all flows of a host: each sees every reply.
+const RECEIVE_BUFFER_OCTETS: usize = 16 << 20;
 
 /// What became of a flow.
 #[derive(Clone, Debug)]
@@ -113,6 +116,8 @@ impl Pinger {
         };
         let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)
             .unwrap_or_else(|error| panic!("no raw socket: {error}; run as root"));
+        // A busy machine may leave this thread without a turn for seconds; replies that came are not to count as lost.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_OCTETS);
         // Every flow of a host must know its own replies.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let identifier = NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes();

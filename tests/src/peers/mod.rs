@@ -202,11 +202,15 @@ impl Daemon {
         }
     }
 
-    /// Ends all its processes, the last started first.
+    /// Ends all its processes: the last started first, so that it may tidy up; with SIGKILL the first, so that none sees
+    /// another go.
     pub fn kill(&mut self, signal: Signal) {
-        for (_, pid) in std::mem::take(&mut self.running).into_iter().rev() {
-            self.host.kill(pid, signal);
+        let mut running = std::mem::take(&mut self.running);
+        if signal != Signal::SIGKILL {
+            running.reverse();
         }
+        running.iter().for_each(|(_, pid)| self.host.signal(*pid, signal));
+        running.iter().for_each(|(_, pid)| self.host.kill(*pid, signal));
     }
 
     /// Ends it by its own command for a graceful restart.

@@ -7,7 +7,7 @@ use tests::peers::table::{Attribute, Route, compare, ours};
 use tests::peers::{Daemon, Software};
 use tests::wait;
 
-use crate::originate::{self, ADDRESS};
+use crate::originate::{self, ADDRESS, Restarts};
 use crate::samples::{self, Sample, Speaker};
 use crate::waivers::{Way, check};
 use crate::{for_each_peer, samples::Form};
@@ -20,17 +20,18 @@ pub struct Setup {
     pub devices: [Host; 2],
     speaker: Speaker,
     samples: Vec<Sample>,
-    client: Daemon,
-    client_device: Option<Host>,
+    pub client: Daemon,
+    pub client_device: Option<Host>,
 }
 
 /// Starts everybody; `settings` are those of the client at our reflector.
-pub fn set_up(software: Software, settings: &str) -> Setup {
+pub fn set_up(software: Software, settings: &str, restarts: Restarts) -> Setup {
     let mut fabric = Fabric::empty(Family::V4);
-    let config = format!(
-        "listen = [\"{REFLECTOR}:{PORT}\"]\n[[accept]]\nprefix = \"10.0.0.0/24\"\n\
-         [[peer]]\naddress = \"{ADDRESS}\"\npassive = true\n{settings}\n"
-    );
+    // A reflector that knows its peers has heard everybody soon after its start.
+    let peer = |address: &str, settings| format!("[[peer]]\naddress = \"{address}\"\npassive = true\n{settings}\n");
+    let config = format!("listen = [\"{REFLECTOR}:{PORT}\"]\n")
+        + &["10.0.0.11", "10.0.0.12", samples::ADDRESS_TEXT].map(|address| peer(address, "")).concat()
+        + &peer(ADDRESS, settings);
     fabric.reflectors.push(Reflector::configured(fabric.host("rr1", 1), &config));
     fabric.add_worker(0, &[]);
     fabric.add_worker(1, &[]);
@@ -43,7 +44,7 @@ pub fn set_up(software: Software, settings: &str) -> Setup {
     wait::until_true("the samples at our reflector", || {
         ours(&reflector.routes()).iter().filter(|route| route.from == samples::ADDRESS_TEXT).count() == samples.len()
     });
-    let (client, client_device) = originate::start(software, fabric.host("client", 21), REFLECTOR, PORT);
+    let (client, client_device) = originate::start(software, fabric.host("client", 21), REFLECTOR, PORT, restarts);
     eprintln!("{}", client.version());
     fabric.wait_established();
     client.wait_established(1);
@@ -57,7 +58,7 @@ impl Setup {
     }
 
     /// What we sent against what they hold, what they sent against what we hold, and that on to a worker.
-    fn compare(&self) -> Result<(), String> {
+    pub fn compare(&self) -> Result<(), String> {
         let software = self.client.software();
         let (theirs, others): (Vec<_>, Vec<_>) = self.table().into_iter().partition(|route| route.from == ADDRESS);
         let (own, received): (Vec<_>, Vec<_>) =
@@ -96,9 +97,16 @@ fn as_reflected(route: Route) -> Route {
     route.reflected(&originator, REFLECTOR)
 }
 
+/// What its peer settings at our reflector must say.
+pub const fn settings(software: Software) -> &'static str {
+    match software {
+        Software::Openbgpd => "route_types = [2, 3]",
+        _ => "",
+    }
+}
+
 fn is_a_client(software: Software) {
-    let settings = if software == Software::Openbgpd { "route_types = [2, 3]" } else { "" };
-    let mut setup = set_up(software, settings);
+    let mut setup = set_up(software, settings(software), Restarts::Default);
     wait::until("tables to agree", || setup.compare());
     setup.devices[0].wait_pings("192.168.1.2");
     if let Some(device) = &setup.client_device {

@@ -2,6 +2,7 @@
 //! reflector. Tables are compared route by route and attribute by attribute; where a daemon differs, [`waivers`] says
 //! which RFC speaks otherwise, and a waiver that no longer applies fails the test.
 
+mod away;
 mod client;
 mod openbgpd;
 mod originate;

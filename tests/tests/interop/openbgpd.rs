@@ -6,12 +6,13 @@ use tests::fabric::LAN;
 use tests::peers::Software;
 use tests::wait;
 
+use crate::originate::Restarts;
 use crate::{client, originate, reflector};
 
-/// RFC 7606 section 5.4: types are not negotiated, so one that is not known is no error.
+/// RFC 7606 section 5.4: it 'MUST handle routes with unrecognized NLRI types within that address family by discarding them'.
 #[test]
 fn it_ends_the_session_on_route_types_that_it_does_not_know_and_nobody_else_suffers() {
-    let setup = client::set_up(Software::Openbgpd, "");
+    let setup = client::set_up(Software::Openbgpd, "", Restarts::Default);
     let reflector = &setup.fabric.reflectors[0];
     wait::until("OpenBGPD to end its session twice", || {
         let peer = reflector.peer(originate::ADDRESS).unwrap_or_default();
@@ -23,8 +24,8 @@ fn it_ends_the_session_on_route_types_that_it_does_not_know_and_nobody_else_suff
     assert_eq!(others.map(|peer| peer.established_count).collect::<BTreeSet<_>>(), BTreeSet::from([1]));
 }
 
-/// It compares routes without their distinguisher. RFC 7432 section 7.9: the distinguisher is of the MAC-VRF, and what
-/// makes its routes unique.
+/// It compares routes without their distinguisher, which 'MUST be unique across all MAC-VRFs on a PE' (RFC 7432 section
+/// 7.9) to tell them apart.
 #[test]
 fn as_a_reflector_it_takes_the_routes_of_two_lans_for_one() {
     let setup = reflector::set_up(Software::Openbgpd, &[LAN, 200]);

@@ -28,8 +28,17 @@ pub fn count(software: Software) -> usize {
     }
 }
 
+/// What a client's configuration says of restarts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Restarts {
+    /// Nothing: what the daemon does by itself.
+    Default,
+    /// All that it can do to be missed by nobody.
+    Graceful,
+}
+
 /// Starts the daemon as a client of a reflector, with what it announces, and a device behind it where it has a LAN.
-pub fn start(software: Software, host: Host, reflector: &str, port: u16) -> (Daemon, Option<Host>) {
+pub fn start(software: Software, host: Host, reflector: &str, port: u16, restarts: Restarts) -> (Daemon, Option<Host>) {
     let has_lan = matches!(software, Software::FrrDebian | Software::FrrSid | Software::Bird);
     let device = has_lan.then(|| Host::new("theirs"));
     if let Some(device) = &device {
@@ -41,11 +50,35 @@ pub fn start(software: Software, host: Host, reflector: &str, port: u16) -> (Dae
         Software::Bird => bird::worker_config(ADDRESS, reflector, port, LAN),
         Software::Gobgp | Software::Openbgpd => software.client_config(ADDRESS, reflector, port),
     };
+    let config = if restarts == Restarts::Graceful { graceful(software, &config) } else { config };
     let daemon = Daemon::start(software, host, &config);
     if software == Software::Gobgp {
         gobgp(&daemon, "add");
     }
     (daemon, device)
+}
+
+/// The client's configuration with graceful restart.
+fn graceful(software: Software, config: &str) -> String {
+    match software {
+        Software::FrrDebian | Software::FrrSid => config.replacen(
+            " no bgp default",
+            " bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n no bgp default",
+            1,
+        ),
+        Software::Bird => config.replacen(
+            "  connect delay",
+            "  graceful restart on;\n  long lived graceful restart on;\n  connect delay",
+            1,
+        ),
+        Software::Gobgp => format!(
+            "{config}    [neighbors.afi-safis.mp-graceful-restart.config]\n      enabled = true\n  \
+             [neighbors.graceful-restart.config]\n    enabled = true\n    restart-time = 120\n    \
+             notification-enabled = true\n"
+        ),
+        // It is a helper by itself, and never asks for help.
+        Software::Openbgpd => config.to_owned(),
+    }
 }
 
 /// Withdraws what [`start`] made it announce, as far as the kernel's LAN may stay.

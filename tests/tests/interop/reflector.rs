@@ -104,8 +104,8 @@ impl Setup {
 }
 
 /// Samples that outlive their withdrawal with the octets of their announcement. BIRD takes a type 2 with an Ethernet
-/// segment for an announcement without attributes and keeps what it has. RFC 7432 section 7.2: the segment is 'to be
-/// treated as route attributes as opposed to being part of the route'.
+/// segment for an announcement without attributes and keeps what it has, although the segment is no part of the key (RFC
+/// 7432 section 7.2).
 const fn left_over(software: Software) -> &'static [&'static str] {
     match software {
         Software::Bird => &["[2][10.0.0.13:100][0][02:00:00:00:00:33]"],

@@ -184,11 +184,13 @@ impl Speaker {
         Self { connection, _host: host }
     }
 
-    /// Announces samples, one UPDATE each.
+    /// Announces samples, one UPDATE each, and that these are all (RFC 4724 section 2): a reflector that starts waits for
+    /// that before it says the same to others.
     pub fn announce(&mut self, samples: &[Sample]) {
         for sample in samples {
             self.connection.send(&bgp::update(&sample.attributes));
         }
+        self.connection.send(&bgp::update(&[bgp::attribute(0x80, 15, &[0, 25, 70])]));
     }
 
     /// Withdraws samples, one UPDATE each, in one of two forms that mean the same.

@@ -42,7 +42,8 @@ const WAIVERS: &[Waiver] = &[
         key: "",
         attribute: Some(Attribute::Med),
         held: Some("0"),
-        says: "adds a MED of 0 to what it reflects; RFC 4456 section 10: a reflector 'SHOULD NOT modify' MED",
+        says: "adds a MED of 0 to what it reflects; RFC 4456 section 10: 'when a RR reflects a route, it SHOULD NOT modify the \
+               following path attributes: NEXT_HOP, AS_PATH, LOCAL_PREF, and MED'",
     },
     Waiver {
         software: FRR,
@@ -66,8 +67,7 @@ const WAIVERS: &[Waiver] = &[
         key: "[1]",
         attribute: Some(Attribute::Label),
         held: Some("0"),
-        says: "clears the label of a type 1; RFC 7432 section 8.4.1: 'the MPLS label in the NLRI MUST be set to the \
-               value allocated by the PE'",
+        says: "clears the label of a type 1, which is what remote PEs send with (RFC 7432 sections 7.1, 8.4.1)",
     },
     Waiver {
         software: &[Software::FrrDebian],
@@ -75,7 +75,7 @@ const WAIVERS: &[Waiver] = &[
         key: "[5]",
         attribute: Some(Attribute::Gateway),
         held: None,
-        says: "clears the gateway of a type 5; RFC 9136 section 3.1: it 'encodes the Overlay Index'",
+        says: "clears the gateway of a type 5, the overlay index of the route (RFC 9136 section 3.1)",
     },
     Waiver {
         software: &[Software::FrrDebian],
@@ -91,8 +91,8 @@ const WAIVERS: &[Waiver] = &[
         key: "[4]",
         attribute: Some(Attribute::Esi),
         held: Some("00:01:02:03:04:05:06:07:08:09"),
-        says: "keeps the Ethernet segment of a route for those after it in the same UPDATE; RFC 7432 section 7: it stands \
-               in each route",
+        says: "takes the Ethernet segment of a route over to those after it in the same UPDATE; each has its own (RFC 7432 \
+               section 7)",
     },
     Waiver {
         software: FRR,
@@ -125,8 +125,8 @@ const WAIVERS: &[Waiver] = &[
         key: "[2][10.0.0.13:100][0][02:00:00:00:00:33][fd00:1::33]",
         attribute: None,
         held: None,
-        says: "does not pass on a VNI above 1048575, which is no MPLS label; RFC 8365 section 5.1.3: 'the MPLS label \
-               field [...] is set to a VNI', of 24 bits",
+        says: "does not pass on a VNI above 1048575, which is no MPLS label; in VXLAN all 24 bits of the label field are the \
+               VNI (RFC 8365 section 5.1.3)",
     },
 ];
 
