@@ -145,14 +145,32 @@ impl Engine {
         self.hold(vni, member, claim, Standing::Fresh, now)
     }
 
-    /// A claim that an earlier life of this worker took. It is announced again, but it is no move: it does not outbid a
+    /// A claim that an earlier life of this worker took, with the sequence it had then: with less, what is left of the MAC's
+    /// former places would win over it. It is announced again, but it is no move: it does not outbid a
     /// known rival, and does not answer one that arrives.
     ///
     /// # Errors
     ///
     /// As [`Self::claim`].
-    pub fn restore(&mut self, vni: Vni, member: Member, claim: &Claim, now: Instant) -> Result<(), ClaimError> {
-        self.hold(vni, member, claim, Standing::Restored, now)
+    pub fn restore(
+        &mut self,
+        vni: Vni,
+        member: Member,
+        claim: &Claim,
+        sequence: u32,
+        now: Instant,
+    ) -> Result<(), ClaimError> {
+        self.hold(vni, member, claim, Standing::Restored { sequence }, now)
+    }
+
+    /// The sequence that a MAC is held with here, if it is.
+    pub fn sequence(&self, vni: Vni, mac: MacAddr) -> Option<u32> {
+        Some(self.vrfs.get(&vni)?.macs.get(&mac)?.local.as_ref()?.sequence)
+    }
+
+    /// The next MAC whose claim was repeated with another sequence since it was made.
+    pub fn poll_renumbered(&mut self) -> Option<(Vni, MacAddr)> {
+        self.out.renumbered.pop_first()
     }
 
     fn hold(
@@ -398,7 +416,8 @@ impl Engine {
             waiting: self.out.dirty.len()
                 + self.out.routes.len()
                 + self.out.interests.len()
-                + self.out.memberships.len(),
+                + self.out.memberships.len()
+                + self.out.renumbered.len(),
             timers: self.out.timers.len(),
         }
     }

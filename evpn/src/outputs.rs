@@ -39,6 +39,8 @@ pub(crate) struct Outputs {
     /// Memberships of the LAN being polled.
     pub(crate) memberships: VecDeque<(RtMembership, bool)>,
     pub(crate) timers: BTreeSet<(Instant, Timer)>,
+    /// Claims that were repeated with another sequence.
+    pub(crate) renumbered: BTreeSet<(Vni, MacAddr)>,
     /// What reflectors have said.
     pub(crate) knowledge: Knowledge,
     reports: VecDeque<Report>,

@@ -249,7 +249,7 @@ impl Node {
             self.engine.attach(vni, member, now);
         }
         for ((vni, _, member), claim) in &self.claims {
-            self.engine.restore(*vni, *member, claim, now).unwrap();
+            self.engine.restore(*vni, *member, claim, 0, now).unwrap();
         }
         for ((vni, mac), row) in &self.bridge {
             if let BridgeRow::Local(member) = row {

@@ -62,7 +62,7 @@ impl Worker {
         self.making.spawn(async move {
             let result = dataplane.attach(request).await;
             let mac = result.as_ref().map_or(MacAddr::ZERO, |attached| attached.mac);
-            Made { attachment: Attachment { port, vni, mac, ips }, name, result, reply }
+            Made { attachment: Attachment { port, vni, mac, ips, sequence: 0 }, name, result, reply }
         });
     }
 

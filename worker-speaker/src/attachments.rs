@@ -23,6 +23,8 @@ struct Record {
     vni: u32,
     mac: String,
     ips: Vec<IpAddr>,
+    #[serde(default)]
+    sequence: u32,
 }
 
 /// A directory of attachments, which one worker at a time has.
@@ -65,6 +67,7 @@ impl Store {
             vni: attachment.vni.get(),
             mac: attachment.mac.to_string(),
             ips: attachment.ips.clone(),
+            sequence: attachment.sequence,
         };
         let path = self.path(&attachment.port);
         let fresh = path.with_extension("new");
@@ -106,6 +109,7 @@ fn read(path: &Path) -> io::Result<Attachment> {
         vni: Vni::new(record.vni).ok_or_else(|| invalid("vni"))?,
         mac: record.mac.parse().map_err(|_| invalid("mac"))?,
         ips: record.ips,
+        sequence: record.sequence,
     })
 }
 
@@ -127,6 +131,7 @@ mod tests {
             vni: Vni::new(7).unwrap(),
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             ips: vec!["192.0.2.1".parse().unwrap()],
+            sequence: 3,
         }
     }
 

@@ -26,7 +26,7 @@ impl MacVrf {
         let at_other_macs = newest_sequence(neighbors.map(|candidate| candidate.contender.sequence));
 
         let contest = match standing {
-            Standing::Restored => None,
+            Standing::Restored { .. } => None,
             Standing::Fresh => Some((self.is_blind(cx.now, cx), cx.now + cx.config.claim_window)),
         };
         let state = self.macs.entry(mac).or_default();
@@ -37,6 +37,9 @@ impl MacVrf {
             None => SmallVec::new(),
         };
         local.claims.push(HeldClaim { member, ips, sticky: claim.sticky });
+        if let Standing::Restored { sequence } = standing {
+            local.sequence = sequence;
+        }
         let may_move =
             standing == Standing::Fresh && rival.is_none_or(|rival| !rival.sticky || rival.stale || local.sticky());
         if may_move {

@@ -48,7 +48,10 @@ pub(crate) enum Standing {
     /// A CNI ADD now.
     Fresh,
     /// An ADD to an earlier life of this worker.
-    Restored,
+    Restored {
+        /// The sequence that it had.
+        sequence: u32,
+    },
 }
 
 /// How a MAC showed on a local port.

@@ -78,6 +78,7 @@ impl MacVrf {
         let is_blind = made.is_some_and(is_blind);
         let sequence = self.macs.get_mut(&mac).and_then(|state| state.defend_claim(rival, is_blind, cx.now));
         if let Some(sequence) = sequence {
+            cx.out.renumbered.insert((self.vni, mac));
             cx.out.report(Report::ClaimContested { vni: self.vni, mac, vtep: rival.vtep, sequence });
         }
     }

@@ -6,7 +6,7 @@
 //! config moves 3 | window 60 | recovery never | action warn | foreign 65001 | form rfc8365 | limit flood 2 | vtep …
 //! at 12.5                                   time, in seconds; what became due is done
 //! attach VNI PORT       detach VNI PORT     serve VNI      unserve VNI
-//! claim VNI PORT MAC [ip A]… [sticky]       restore …       release VNI PORT MAC
+//! claim VNI PORT MAC [ip A]… [sticky]       restore … [seq N]       release VNI PORT MAC
 //! learned VNI PORT MAC [sticky]             taken-over VNI PORT MAC [sticky]       forgotten VNI PORT MAC
 //! written-remote VNI MAC                    device VNI MAC [gone]
 //! mac VNI MAC via VTEP [ip A] [seq N] [sticky] [llgr-stale] [rd N] [rt ASN:N]… [no-rt] [label N] [encap N]…
@@ -159,15 +159,17 @@ impl Rig {
     fn claim(&mut self, command: &str, words: &mut Words<'_>, out: &mut String) {
         let (vni, member, mac) = (vni(words), member(words), mac(words));
         let mut claim = Claim { mac, ips: Vec::new(), sticky: false };
+        let mut sequence = 0;
         while let Some(word) = words.next() {
             match word {
                 "ip" => claim.ips.push(next(words)),
                 "sticky" => claim.sticky = true,
+                "seq" => sequence = next(words),
                 other => panic!("unexpected `{other}`"),
             }
         }
         let taken = match command {
-            "restore" => self.engine.restore(vni, member, &claim, self.now),
+            "restore" => self.engine.restore(vni, member, &claim, sequence, self.now),
             _ => self.engine.claim(vni, member, &claim, self.now),
         };
         if let Err(error) = taken {

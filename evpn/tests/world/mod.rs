@@ -68,7 +68,7 @@ impl World {
             Input::Serve(vni, true) => engine.serve(vni, now),
             Input::Serve(vni, false) => engine.unserve(vni, now),
             Input::Claim(vni, member, claim, true) => drop(engine.claim(vni, member, &claim, now)),
-            Input::Claim(vni, member, claim, false) => drop(engine.restore(vni, member, &claim, now)),
+            Input::Claim(vni, member, claim, false) => drop(engine.restore(vni, member, &claim, 0, now)),
             Input::Release(vni, member, mac) => engine.release(vni, member, mac, now),
             Input::Learned(vni, member, mac, sticky) => engine.learned(vni, member, mac, sticky, now),
             Input::TakenOver(vni, member, mac, sticky) => engine.taken_over(vni, member, mac, sticky, now),

@@ -26,8 +26,10 @@ impl Core {
         for (port, attachment) in remembered {
             match self.ports.get(&port).map(|port| port.member) {
                 Some(member) => {
-                    let claim = Claim { mac: attachment.mac, ips: attachment.ips, sticky: false };
-                    if let Err(error) = self.engine.restore(attachment.vni, member, &claim, now) {
+                    let Attachment { vni, mac, sequence, .. } = attachment;
+                    let claim = Claim { mac, ips: attachment.ips.clone(), sticky: false };
+                    self.note_attachment(attachment);
+                    if let Err(error) = self.engine.restore(vni, member, &claim, sequence, now) {
                         tracing::warn!(%port, %error, "attachment not announced");
                     }
                 }

@@ -52,6 +52,8 @@ pub struct Attachment {
     pub mac: MacAddr,
     /// Addresses announced with it.
     pub ips: Vec<IpAddr>,
+    /// The mobility sequence that the MAC is announced with.
+    pub sequence: u32,
 }
 
 /// Why an attachment is not announced.
@@ -115,6 +117,9 @@ pub struct Core {
     names: BTreeMap<Vni, String>,
     /// The devices belong to somebody else: ports come and go without being asked for.
     adopts: bool,
+    attachments: BTreeMap<PortId, Attachment>,
+    /// The attachment that claims a MAC, the last where several do.
+    claimed: BTreeMap<(Vni, MacAddr), PortId>,
     /// Rows found at start that no route has confirmed may go once every reflector has spoken.
     sweep_pending: bool,
     audit_needed: bool,
@@ -134,6 +139,8 @@ impl Core {
             ports: Ports::default(),
             names: BTreeMap::new(),
             adopts,
+            attachments: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             sweep_pending: true,
             audit_needed: false,
             next_audit: now + AUDIT_INTERVAL,
@@ -166,7 +173,7 @@ impl Core {
     pub fn footprint(&self) -> Footprint {
         Footprint {
             engine: self.engine.footprint(),
-            ports: self.ports.len(),
+            ports: self.ports.len() + self.attachments.len() + self.claimed.len(),
             names: self.names.len(),
             rows: self.forwarder.len(),
             work: self.work.len(),
@@ -223,6 +230,7 @@ impl Core {
         while let Some(key) = self.engine.poll_dirty() {
             self.forwarder.mark(key);
         }
+        self.remember_sequences();
         let engine = &self.engine;
         let batch = self.forwarder.start(now, |key| engine.desired(key));
         self.work.extend(batch.map(Work::Apply));
@@ -238,6 +246,31 @@ impl Core {
     fn notice(&mut self, notice: Notice) {
         if self.notices.len() < MAX_NOTICES {
             self.notices.push_back(notice);
+        }
+    }
+
+    fn note_attachment(&mut self, attachment: Attachment) {
+        self.claimed.insert((attachment.vni, attachment.mac), attachment.port.clone());
+        self.attachments.insert(attachment.port.clone(), attachment);
+    }
+
+    fn drop_attachment(&mut self, port: &PortId) {
+        let Some(attachment) = self.attachments.remove(port) else { return };
+        let mac = (attachment.vni, attachment.mac);
+        if self.claimed.get(&mac) == Some(port) {
+            self.claimed.remove(&mac);
+        }
+    }
+
+    /// What a next life must know has changed.
+    fn remember_sequences(&mut self) {
+        while let Some((vni, mac)) = self.engine.poll_renumbered() {
+            let Some(sequence) = self.engine.sequence(vni, mac) else { continue };
+            let port = self.claimed.get(&(vni, mac));
+            if let Some(attachment) = port.and_then(|port| self.attachments.get_mut(port)) {
+                attachment.sequence = sequence;
+                self.work.push_back(Work::Remember(attachment.clone()));
+            }
         }
     }
 
@@ -321,6 +354,9 @@ impl Core {
         for observation in held {
             self.observe_one(observation, now);
         }
+        let sequence = self.engine.sequence(vni, attachment.mac).unwrap_or_default();
+        let attachment = Attachment { sequence, ..attachment };
+        self.note_attachment(attachment.clone());
         self.work.push_back(Work::Remember(attachment));
         Ok(())
     }
@@ -336,6 +372,7 @@ impl Core {
     fn forget_port(&mut self, id: &PortId, now: Instant) {
         if let Some(port) = self.ports.remove(id) {
             self.engine.detach(port.vni, port.member, now);
+            self.drop_attachment(id);
             self.forget_names();
         }
         self.work.push_back(Work::Forget(id.clone()));
