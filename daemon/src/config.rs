@@ -409,12 +409,17 @@ mod tests {
 
     #[test]
     fn all_problems_are_named_together() {
-        let settings =
-            PeerSettings { asn: Some(0), hold_time_secs: Some(1), send_hold_secs: Some(0), ..Default::default() };
+        let settings = PeerSettings {
+            asn: Some(0),
+            hold_time_secs: Some(1),
+            send_hold_secs: Some(0),
+            route_types: Some(Vec::new()),
+            ..Default::default()
+        };
         let mut problems = Problems::default();
         settings.check("peer 192.0.2.1", &mut problems);
         let text = problems.finish(()).unwrap_err().to_string();
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 4, "{text}");
     }
 
     #[test]

@@ -201,3 +201,17 @@ fn behind_sids_frr_restarts_of_workers_cost_nothing() {
         ],
     );
 }
+
+#[test]
+fn behind_openbgpd_restarts_of_workers_cost_nothing() {
+    const NEVER: &str = "it helps others and never asks for help: its capability of RFC 4724 names no family";
+    absences_cost(
+        Software::Openbgpd,
+        &[
+            (OurWorker(SIGTERM), Nothing),
+            (OurWorker(SIGKILL), Nothing),
+            (Reflector(SIGTERM), Frames(NEVER)),
+            (Reflector(SIGKILL), Frames(NEVER)),
+        ],
+    );
+}
