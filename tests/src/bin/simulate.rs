@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     if let Some(count) = options.seeds {
         return many(settings, count, options.shrink);
     }
-    let scenario = match options.replay.as_ref().map_or_else(|| Ok(settings.scenario()), |path| read(path)) {
+    let scenario = match options.replay.as_ref().map_or_else(|| Ok(settings.scenario()), read) {
         Ok(scenario) => scenario,
         Err(error) => {
             eprintln!("{error}");

@@ -198,11 +198,11 @@ fn neighbors(
 
 /// Every reflector holds what the workers announce, and nothing else.
 fn union(fabric: &Fabric) -> Result<(), String> {
-    let own = |worker: &Box<super::worker::Worker>| {
+    let own = |worker: &super::worker::Worker| {
         let routes = worker.speaker.rib.routes().filter(|route| route.peer == LOCAL_PEER);
         routes.map(|route| route.key.clone()).collect::<Vec<EvpnKey>>()
     };
-    let announced: BTreeSet<EvpnKey> = fabric.workers.iter().flatten().flat_map(own).collect();
+    let announced: BTreeSet<EvpnKey> = fabric.workers.iter().flatten().flat_map(|worker| own(worker)).collect();
     for (index, reflector) in fabric.reflectors.iter().enumerate() {
         let Some(reflector) = reflector else { continue };
         if let Some(stale) = reflector.rib.routes().find(|route| route.stale) {

@@ -73,7 +73,7 @@ pub fn timers(fabric: &Fabric) -> Result<(), String> {
         if found != explained {
             return Err(format!("w{index}: {found} timers run, for which there are {explained} reasons"));
         }
-        if worker.core.engine().next_deadline().is_some_and(|at| ahead(at)) {
+        if worker.core.engine().next_deadline().is_some_and(ahead) {
             return Err(format!("w{index}: a timer runs for more than an hour"));
         }
     }
