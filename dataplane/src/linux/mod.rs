@@ -265,6 +265,7 @@ impl Linux {
         }
         self.table.clear_rows();
         rows.into_iter().for_each(|row| self.table.notified(Notification::Row(row)));
+        self.table.rows_complete();
         Ok(())
     }
 

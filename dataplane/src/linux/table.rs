@@ -43,8 +43,10 @@ pub(super) struct Lan {
     pub neighbors: HashMap<IpAddr, MacAddr>,
     /// Port and stickiness of each local MAC.
     pub local: HashMap<MacAddr, (u32, bool)>,
-    /// MACs of the devices themselves.
+    /// MACs of the devices themselves, and those that an administrator has made addresses of this node.
     pub devices: BTreeSet<MacAddr>,
+    /// MACs of permanent rows on local ports: a device's own, or an administrator's.
+    permanent: BTreeSet<MacAddr>,
 }
 
 /// See the module.
@@ -384,8 +386,8 @@ impl Table {
         let ports = lan.bridge.and_then(|bridge| self.by_master.get(&bridge)).into_iter().flatten();
         let upper = lan.bridge.and_then(|bridge| self.by_lower.get(&bridge)).into_iter().flatten();
         let others = ports.chain(upper).filter_map(|index| self.links.get(index));
-        let devices =
-            bridge.into_iter().chain(others).filter_map(|link| link.mac).filter(|mac| mac.is_unicast()).collect();
+        let of_links = bridge.into_iter().chain(others).filter_map(|link| link.mac);
+        let devices = of_links.chain(lan.permanent.iter().copied()).filter(|mac| mac.is_unicast()).collect();
         let before = std::mem::replace(&mut lan.devices, devices);
         for &mac in before.difference(&lan.devices) {
             self.observe(Observation::DeviceMac { vni, mac, present: false });
@@ -423,6 +425,7 @@ impl Table {
             lan.remote.clear();
             lan.neighbors.clear();
             lan.local.clear();
+            lan.permanent.clear();
         }
     }
 
@@ -440,8 +443,7 @@ impl Table {
             return;
         }
         let Some(&vni) = row.bridge.and_then(|bridge| self.bridge_lan.get(&bridge)) else { return };
-        // Permanent rows are the devices' own addresses.
-        if !mac.is_unicast() || row.state & libc::NUD_PERMANENT != 0 {
+        if self.permanent_changed(vni, mac, row.state & libc::NUD_PERMANENT != 0) || !mac.is_unicast() {
             return;
         }
         let sticky = row.flags & NTF_STICKY != 0 || is_static(&row);
@@ -458,6 +460,31 @@ impl Table {
         } else if known != Some((row.index, sticky)) {
             self.observe(Observation::LocalMac { vni, mac, port, sticky });
         }
+    }
+
+    /// Notes whether a MAC has a permanent row on a local port: it is an address of this node then, and no station's.
+    /// Returns whether it has.
+    fn permanent_changed(&mut self, vni: Vni, mac: MacAddr, present: bool) -> bool {
+        let Some(lan) = self.lans.get_mut(&vni) else { return present };
+        let is_news = if present { lan.permanent.insert(mac) } else { lan.permanent.remove(&mac) };
+        let is_known = present && lan.devices.contains(&mac);
+        if is_news && !is_known {
+            self.reconsider_devices_of(vni);
+        }
+        present
+    }
+
+    fn reconsider_devices_of(&mut self, vni: Vni) {
+        if let Some(mut lan) = self.lans.remove(&vni) {
+            self.reconsider_devices(vni, &mut lan);
+            self.lans.insert(vni, lan);
+        }
+    }
+
+    /// All rows were told anew: permanent ones that were not are gone.
+    pub fn rows_complete(&mut self) {
+        let vnis: Vec<Vni> = self.lans.keys().copied().collect();
+        vnis.into_iter().for_each(|vni| self.reconsider_devices_of(vni));
     }
 
     /// A bridge row that leads to the VXLAN port.
@@ -509,6 +536,10 @@ impl Table {
             return self.tunnel_row_gone(vni, mac, row);
         }
         let Some(&vni) = row.bridge.and_then(|bridge| self.bridge_lan.get(&bridge)) else { return };
+        if row.state & libc::NUD_PERMANENT != 0 {
+            self.permanent_changed(vni, mac, false);
+            return;
+        }
         let Some(lan) = self.lans.get_mut(&vni) else { return };
         if lan.local.get(&mac).is_none_or(|&(index, _)| index != row.index) {
             return;

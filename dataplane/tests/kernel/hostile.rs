@@ -181,6 +181,8 @@ fn what_is_on_ports_of_others_stays_as_it_is() {
         }
         sh(&format!("bridge -n overlay fdb add {} dev ext0 master static sticky", mac(903)));
         sh("bridge -n overlay fdb add 02:00:00:00:00:99 dev ext1 self");
+        sh(&format!("bridge -n overlay fdb add {} dev ext0 master permanent", mac(904)));
+        assert!(caller.linux.snapshot().unwrap().lans[&vni(7)].devices.contains(&mac(904)), "an address of this node");
         let port = caller.linux.snapshot().unwrap().lans[&vni(7)].local[&mac(901)].clone();
         assert!(port.sticky, "what an administrator has set does not move");
         let foreign = || {
@@ -202,6 +204,8 @@ fn what_is_on_ports_of_others_stays_as_it_is() {
         caller.audit();
         caller.settle();
         assert_eq!(foreign(), before);
+        sh(&format!("bridge -n overlay fdb del {} dev ext0 master", mac(904)));
+        observe(&mut caller.linux, &Observation::DeviceMac { vni: vni(7), mac: mac(904), present: false });
     });
 }
 
