@@ -10,7 +10,7 @@ use bgp_core::rib::{PeerClass, PeerFamily, PeerInfo, PeerLimits, Rib, RibConfig,
 use bgp_core::time::Instant;
 use bgp_core::types::{AddressFamily, Asn, PeerId, RouterId};
 use bgp_core::wire::attributes::community;
-use bgp_core::wire::message::{Reach, Routes, Unreach};
+use bgp_core::wire::message::{Reach, Routes, Treatment, Unreach};
 use bgp_core::wire::{
     DecodeContext, EvpnErrors, EvpnKey, Frame, MaxMessage, Message, MessageKind, MultiprotocolErrors, PathAttributes,
     Update, frame,
@@ -186,7 +186,12 @@ impl Fabric {
     }
 
     fn apply(&mut self, peer: usize, update: Update) {
-        assert_eq!(update.findings, [], "nothing malformed is ever sent");
+        let mut findings = update.findings.iter();
+        assert!(
+            findings.all(|finding| finding.treatment == Treatment::Note),
+            "nothing malformed is sent: {:?}",
+            update.findings
+        );
         for keys in update.unreach {
             if let Unreach::Evpn(keys) = keys {
                 keys.iter().for_each(|key| drop(self.views[peer].remove(key)));
