@@ -448,3 +448,33 @@ impl From<Vni> for Label {
         Self([a, b, c])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_hops_are_addresses_that_a_host_can_have() {
+        for (address, expected) in [
+            ("10.0.0.1", true),
+            ("169.254.1.1", true),
+            ("223.255.255.255", true),
+            ("2001:db8::1", true),
+            ("fd00::1", true),
+            ("0.0.0.0", false),
+            ("0.1.2.3", false),
+            ("127.0.0.1", false),
+            ("224.0.0.1", false),
+            ("240.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("::1", false),
+            ("fe80::1", false),
+            ("ff02::1", false),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            let parsed: IpAddr = address.parse().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(is_host_address(parsed), expected, "{address}");
+        }
+    }
+}

@@ -224,6 +224,8 @@ pub struct PeerSettings {
     pub unreadable_routes: Option<UnreadableRoutes>,
     /// Keep and reflect EVPN route types that are not known. Default false.
     pub unknown_route_types: Option<bool>,
+    /// Types of path attributes that are not understood, and dropped instead of being passed along. Default: none.
+    pub strip_attributes: Option<Vec<u8>>,
     /// The EVPN route types that the peer is sent, each once or more. Default: all.
     pub route_types: Option<Vec<u8>>,
 }
@@ -262,6 +264,7 @@ impl PeerSettings {
             evpn_errors: self.evpn_errors.or(defaults.evpn_errors),
             unreadable_routes: self.unreadable_routes.or(defaults.unreadable_routes),
             unknown_route_types: self.unknown_route_types.or(defaults.unknown_route_types),
+            strip_attributes: self.strip_attributes.or(defaults.strip_attributes),
             route_types: self.route_types.or(defaults.route_types),
         }
     }
@@ -296,6 +299,12 @@ impl PeerSettings {
         });
         problems.require(self.send_hold_secs != Some(0), || format!("{place}: send_hold_secs is 0; give 1 or more"));
         self.check_limits(place, problems);
+        let understood = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 22, 25, 32];
+        for kind in self.strip_attributes.iter().flatten() {
+            problems.require(!understood.contains(kind), || {
+                format!("{place}: strip_attributes names {kind}, which is understood here and stays; leave it out")
+            });
+        }
         problems.require(self.route_types.as_ref().is_none_or(|types| !types.is_empty()), || {
             format!("{place}: route_types is empty, so the peer would be sent nothing; name types, for instance [2, 3]")
         });

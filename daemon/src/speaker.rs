@@ -65,6 +65,7 @@ pub fn neighbor(
         UnreadableRoutes::DisableFamily => wire::MultiprotocolErrors::DisableFamily,
     };
     session.opaque_routes = settings.unknown_route_types.unwrap_or(false);
+    session.stripped_attributes = settings.strip_attributes.iter().flatten().copied().collect();
     let class = match settings.role {
         _ if session.remote_asn.is_some_and(|asn| asn != identity.asn) => PeerClass::External,
         Some(Role::Client) => PeerClass::Client,

@@ -68,6 +68,7 @@ pub fn context(choice: u8) -> DecodeContext {
             MultiprotocolErrors::Reset
         },
         opaque_routes: has(bit::OPAQUE_ROUTES),
+        ..DecodeContext::default()
     }
 }
 

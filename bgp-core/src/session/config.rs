@@ -3,7 +3,7 @@
 use crate::time::Duration;
 use crate::types::{AddressFamily, Asn, RouterId};
 use crate::wire::message::{Capability, GracefulRestart, Open};
-use crate::wire::{EvpnErrors, MultiprotocolErrors};
+use crate::wire::{AttributeTypes, EvpnErrors, MultiprotocolErrors};
 
 /// The graceful restart capability that is offered (RFC 4724, N bit of RFC 8538).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,6 +64,8 @@ pub struct PeerConfig {
     pub multiprotocol_errors: MultiprotocolErrors,
     /// Carry EVPN routes of unknown types as they are instead of discarding them (RFC 7606 section 5.4 says discard).
     pub opaque_routes: bool,
+    /// Attributes that are dropped instead of being passed along without being understood.
+    pub stripped_attributes: AttributeTypes,
     /// Seed of the timers' jitter (RFC 4271 section 10): different on every speaker, so that they do not march in step.
     pub jitter_seed: u64,
 }
@@ -100,6 +102,7 @@ impl PeerConfig {
             evpn_errors: EvpnErrors::default(),
             multiprotocol_errors: MultiprotocolErrors::default(),
             opaque_routes: false,
+            stripped_attributes: AttributeTypes::default(),
             jitter_seed: u64::from(local_router_id.0),
         }
     }

@@ -84,6 +84,7 @@ impl Negotiated {
             evpn_errors: config.evpn_errors,
             multiprotocol_errors: config.multiprotocol_errors,
             opaque_routes: config.opaque_routes,
+            stripped: config.stripped_attributes,
         }
     }
 

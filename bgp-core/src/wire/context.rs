@@ -20,12 +20,43 @@ pub struct DecodeContext {
     pub multiprotocol_errors: MultiprotocolErrors,
     /// Keep EVPN routes of unknown types as [`EvpnKey::Opaque`](super::EvpnKey::Opaque) instead of skipping them.
     pub opaque_routes: bool,
+    /// Optional transitive attributes that are dropped, instead of being passed along without being understood.
+    pub stripped: AttributeTypes,
 }
 
 impl DecodeContext {
     /// Whether NLRI of `family` are to be read.
     pub fn negotiated(&self, family: AddressFamily) -> bool {
         self.families.contains(&family)
+    }
+}
+
+/// A set of attribute type codes.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct AttributeTypes([u128; 2]);
+
+impl AttributeTypes {
+    /// Adds `code`; false if it was there before.
+    pub fn insert(&mut self, code: u8) -> bool {
+        let [low, high] = &mut self.0;
+        let (word, bit) = if code < 128 { (low, code) } else { (high, code - 128) };
+        let fresh = *word & (1 << bit) == 0;
+        *word |= 1 << bit;
+        fresh
+    }
+
+    /// Whether `code` is there.
+    pub fn contains(self, code: u8) -> bool {
+        let mut set = self;
+        !set.insert(code)
+    }
+}
+
+impl FromIterator<u8> for AttributeTypes {
+    fn from_iter<I: IntoIterator<Item = u8>>(codes: I) -> Self {
+        let mut set = Self::default();
+        codes.into_iter().for_each(|code| _ = set.insert(code));
+        set
     }
 }
 

@@ -31,7 +31,7 @@ mod tests;
 mod update;
 
 pub use attributes::{EncodedAttributes, PathAttributes};
-pub use context::{DecodeContext, EncodeContext, EvpnErrors, MultiprotocolErrors};
+pub use context::{AttributeTypes, DecodeContext, EncodeContext, EvpnErrors, MultiprotocolErrors};
 pub use error::NotificationCode;
 pub use frame::{Frame, MaxMessage, MessageKind, frame};
 pub use message::{Capability, Message, Notification, Open, RouteRefresh, Update};

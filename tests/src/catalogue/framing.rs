@@ -102,6 +102,11 @@ fn unrecognised() -> Vec<Row> {
             rows.push(row.also(move |stage| assert!(stage.observed(&carried), "{carried:02x?} went to nobody")));
         }
     }
+    let stripped = Row::session("C10", "a type that the operator strips", "RFC 4271 5", Verdict::Accepted, |actor| {
+        actor.key_and(&[attribute(0xc0, UNKNOWN, &[0xde, 0xad, 0xbe, 0xef])])
+    });
+    let gone = |stage: &mut Stage<'_>| assert!(!stage.observed(&[0xde, 0xad, 0xbe, 0xef]), "it was carried on");
+    rows.push(stripped.on(super::Profile::Frugal).also(gone));
     for (id, kind) in [("C08", 0), ("C11", UNKNOWN)] {
         for flags in [0x80, 0xa0] {
             let what = format!("type {kind} with flags {flags:#04x}: dropped quietly");

@@ -167,7 +167,7 @@ pub enum Profile {
     Scarce,
     /// A peer that the daemon dials itself; there are few of them.
     Dialled,
-    /// A client whose distinct attributes may take no more than 64 KiB.
+    /// A client whose distinct attributes may take no more than 64 KiB, and attributes of type 254 are stripped.
     Frugal,
     /// Nobody: outside all accepted prefixes.
     Stranger,
@@ -216,7 +216,7 @@ impl Profile {
             Self::Near => Some("gtsm = true"),
             Self::External => Some("role = \"external\""),
             Self::Scarce => Some("max_attribute_sets = 100"),
-            Self::Frugal => Some("max_attribute_octets = 65536"),
+            Self::Frugal => Some("max_attribute_octets = 65536\nstrip_attributes = [254]"),
             Self::Dialled | Self::Stranger => None,
         }
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use bgp_core::types::{AddressFamily, Asn};
 use bgp_core::wire::context::{EvpnErrors, MultiprotocolErrors};
 use bgp_core::wire::message::{Routes, Treatment, Unreach};
-use bgp_core::wire::{Capability, DecodeContext, Frame, Message, MessageKind, Open, Update};
+use bgp_core::wire::{AttributeTypes, Capability, DecodeContext, Frame, Message, MessageKind, Open, Update};
 use bytes::Bytes;
 
 use crate::bgp::{self, Connection};
@@ -184,6 +184,7 @@ pub fn read_strictly(kind: u8, body: &[u8], four_octet_as: bool) -> Result<Optio
         evpn_errors: EvpnErrors::Strict,
         multiprotocol_errors: MultiprotocolErrors::Reset,
         opaque_routes: false,
+        stripped: AttributeTypes::default(),
     };
     let frame = Frame { kind, body: Bytes::copy_from_slice(body) };
     match Message::decode(&frame, &context) {

@@ -55,7 +55,7 @@ impl WorkerScene {
         fabric.wait_row(1, LAN, MACS[0], Some(0));
         let hostile = fabric.host("hostile", 99);
         let worker = &fabric.workers[0];
-        for profile in [Profile::Contain, Profile::Strict, Profile::Impatient, Profile::External] {
+        for profile in Profile::ALL {
             hostile.sh(&format!("ip route add local 10.{}.0.0/16 dev lo", profile.octet()));
         }
         worker.host.sh("ip route add 10.0.0.0/8 dev eth0");

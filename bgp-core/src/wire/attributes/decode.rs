@@ -13,7 +13,7 @@ use super::as_path::AsWidth;
 use super::{AsPath, Origin, PathAttributes, PmsiTunnel, Tunnel, UnknownAttribute, carried, code, flag};
 use crate::rule::Rule;
 use crate::types::{Asn, ExtendedCommunity, Label, RouterId};
-use crate::wire::context::DecodeContext;
+use crate::wire::context::{AttributeTypes, DecodeContext};
 use crate::wire::error::{Malformed, NotificationCode};
 use crate::wire::findings::Findings;
 use crate::wire::reader::Reader;
@@ -125,21 +125,6 @@ pub(crate) struct AttributeSet<'a> {
     attributes: PathAttributes,
 }
 
-/// Which type codes have occurred.
-#[derive(Default)]
-struct Seen([u128; 2]);
-
-impl Seen {
-    /// Notes `code`; false if it had been noted before.
-    fn insert(&mut self, code: u8) -> bool {
-        let [low, high] = &mut self.0;
-        let (word, bit) = if code < 128 { (low, code) } else { (high, code - 128) };
-        let fresh = *word & (1 << bit) == 0;
-        *word |= 1 << bit;
-        fresh
-    }
-}
-
 impl<'a> AttributeSet<'a> {
     /// Reads the attribute field of an UPDATE.
     ///
@@ -156,7 +141,7 @@ impl<'a> AttributeSet<'a> {
             as4_aggregator: None,
             attributes: PathAttributes::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         };
-        let mut seen = Seen::default();
+        let mut seen = AttributeTypes::default();
         let mut reader = Reader::new(field);
         while !reader.is_empty() {
             let Some(raw) = RawAttribute::read(&mut reader) else {
@@ -209,7 +194,7 @@ impl<'a> AttributeSet<'a> {
                         findings.add(malformed, Some(code));
                     }
                 }
-                None => self.unrecognised(raw, findings)?,
+                None => self.unrecognised(raw, ctx, findings)?,
             },
         }
         Ok(())
@@ -284,14 +269,19 @@ impl<'a> AttributeSet<'a> {
             }
             _ => {
                 carried::check(raw.code, value)?;
-                self.carry(raw);
+                self.carry(raw, ctx);
             }
         }
         Ok(())
     }
 
     /// RFC 4271 section 5: an unrecognised attribute is fatal if well-known, passed along if transitive, else dropped.
-    fn unrecognised(&mut self, raw: RawAttribute<'a>, findings: &mut Findings) -> Result<(), Fault> {
+    fn unrecognised(
+        &mut self,
+        raw: RawAttribute<'a>,
+        ctx: &DecodeContext,
+        findings: &mut Findings,
+    ) -> Result<(), Fault> {
         if raw.flags & flag::OPTIONAL == 0 {
             return Err(NotificationCode::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE.with_data(raw.whole).into());
         }
@@ -304,14 +294,18 @@ impl<'a> AttributeSet<'a> {
             code => carried::check(code, raw.value),
         };
         match checked {
-            Ok(()) => self.carry(raw),
+            Ok(()) => self.carry(raw, ctx),
             Err(malformed) => findings.add(malformed, Some(raw.code)),
         }
         Ok(())
     }
 
-    /// Keeps the attribute. Copied, because a slice would keep the whole receive buffer alive.
-    fn carry(&mut self, raw: RawAttribute<'_>) {
+    /// Keeps the attribute, unless an operator wants it stripped. Copied, because a slice would keep the whole receive
+    /// buffer alive.
+    fn carry(&mut self, raw: RawAttribute<'_>, ctx: &DecodeContext) {
+        if ctx.stripped.contains(raw.code) {
+            return;
+        }
         let value = Bytes::copy_from_slice(raw.value);
         self.attributes.unknown.push(UnknownAttribute { code: raw.code, value });
     }

@@ -235,3 +235,21 @@ fn a_message_full_of_routes_is_read_whole() {
         .collect();
     assert_eq!(verdict(announcement(&routes), &internal()), "announce 1860");
 }
+
+#[test]
+fn what_is_odd_is_noted_and_announced() {
+    let ad = |esi: [u8; 10], tag: u32, label: [u8; 3]| nlri(1, &[&RD[..], &esi, &tag.to_be_bytes(), &label].concat());
+    let segment = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    for (route, expected) in [
+        (ad(segment, u32::MAX, [0; 3]), "announce 1"),
+        (ad(segment, 0, [0, 0, 1]), "announce 1"),
+        (ad(segment, u32::MAX, [0, 0, 1]), "announce 1: evpn-ad-label"),
+        (ad([0; 10], u32::MAX, [0; 3]), "announce 1: evpn-ad-segment"),
+        (ad([0xff; 10], 0, [0, 0, 1]), "announce 1: evpn-ad-segment"),
+    ] {
+        assert_eq!(verdict(announcement(&route), &internal()), expected);
+    }
+    let communities = [[6, 0, 0, 0, 0, 0, 0, 3], [6, 0, 0, 0, 0, 0, 0, 7]].concat();
+    let twice = announcement_with(attribute(TRANSITIVE, 16, &communities));
+    assert_eq!(verdict(body(&[], &twice, &[]), &internal()), "announce 1: mac-mobility-twice");
+}

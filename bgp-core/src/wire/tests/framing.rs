@@ -209,3 +209,20 @@ fn an_error_that_withdraws_resets_where_no_route_can_be_found() {
         ],
     );
 }
+
+#[test]
+fn ipv4_routes_locate_nothing_that_could_be_withdrawn() {
+    let mut attributes = announcement_with(attribute(WELL_KNOWN, 1, &[9]));
+    attributes.retain(|attribute| attribute[1] != 14);
+    assert_eq!(verdict(body(&[], &attributes, &[8, 10]), &internal()), "reset 3/1");
+}
+
+#[test]
+fn attributes_that_an_operator_strips_go_no_further_and_others_do() {
+    let ctx = DecodeContext { stripped: [23, 254].into_iter().collect(), ..internal() };
+    let mut attributes = announcement_with(attribute(TRANSITIVE, 254, &[1]));
+    attributes.extend([attribute(TRANSITIVE, 253, &[2]), attribute(TRANSITIVE, 23, &[0, 8, 0, 0])]);
+    let update = decode(body(&[], &attributes, &[]), &ctx).unwrap();
+    let kept: Vec<u8> = update.reach.unwrap().attributes.unknown.iter().map(|unknown| unknown.code).collect();
+    assert_eq!((kept, update.findings), (vec![253], vec![]));
+}

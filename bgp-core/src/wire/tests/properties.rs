@@ -36,6 +36,7 @@ fn any_context() -> impl Strategy<Value = DecodeContext> {
             evpn_errors: if strict { EvpnErrors::Strict } else { EvpnErrors::Contain },
             multiprotocol_errors: if disable { MultiprotocolErrors::DisableFamily } else { MultiprotocolErrors::Reset },
             opaque_routes,
+            ..DecodeContext::default()
         }
     })
 }
