@@ -195,6 +195,8 @@ pub struct PeerSettings {
     pub open_timeout_secs: Option<u16>,
     /// Graceful restart time that we advertise, in seconds: 1 to 4,095; 0 turns graceful restart off. Default 120.
     pub restart_time_secs: Option<u16>,
+    /// The longest that the peer's routes are kept until it returns, in seconds, whatever it asks: 0 to 4,095. Default 4,095.
+    pub restart_time_max_secs: Option<u16>,
     /// How long the peer is asked to keep our routes after the restart time, in seconds: 1 to 16,777,215; 0 turns
     /// long-lived graceful restart (RFC 9494) off in both directions. Default: 86,400 for a reflector, 600 for a worker, 0
     /// with external peers.
@@ -252,6 +254,7 @@ impl PeerSettings {
             send_hold_secs: self.send_hold_secs.or(defaults.send_hold_secs),
             open_timeout_secs: self.open_timeout_secs.or(defaults.open_timeout_secs),
             restart_time_secs: self.restart_time_secs.or(defaults.restart_time_secs),
+            restart_time_max_secs: self.restart_time_max_secs.or(defaults.restart_time_max_secs),
             long_lived_stale_secs: self.long_lived_stale_secs.or(defaults.long_lived_stale_secs),
             long_lived_stale_max_secs: self.long_lived_stale_max_secs.or(defaults.long_lived_stale_max_secs),
             idle_hold_max_secs: self.idle_hold_max_secs.or(defaults.idle_hold_max_secs),
@@ -282,6 +285,9 @@ impl PeerSettings {
             .require(self.open_timeout_secs != Some(0), || format!("{place}: open_timeout_secs is 0; give 1 to 65535"));
         problems.require(!matches!(self.restart_time_secs, Some(4096..)), || {
             format!("{place}: restart_time_secs is above 4095; give 0 (off) to 4095")
+        });
+        problems.require(!matches!(self.restart_time_max_secs, Some(4096..)), || {
+            format!("{place}: restart_time_max_secs is above 4095; give 0 to 4095")
         });
         for (key, secs) in [
             ("long_lived_stale_secs", self.long_lived_stale_secs),

@@ -80,6 +80,7 @@ pub fn neighbor(
             restart_time_secs,
             notification: true,
             families,
+            max_restart_time_secs: settings.restart_time_max_secs.unwrap_or(PeerConfig::MAX_RESTART_SECS),
             long_lived: long_lived(identity, class, settings),
         }),
     };

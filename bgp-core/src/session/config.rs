@@ -15,6 +15,8 @@ pub struct RestartConfig {
     /// Families for which restart is offered, each with whether forwarding state survives it (F bit). Empty: routes of
     /// the peer are kept when it restarts, and ours are not to be kept.
     pub families: Vec<(AddressFamily, bool)>,
+    /// The longest that routes of the peer are kept until it returns, in seconds, whatever it asks for.
+    pub max_restart_time_secs: u16,
     /// Long-lived graceful restart beside it; none: neither offered nor granted.
     pub long_lived: Option<LongLivedConfig>,
 }
@@ -73,6 +75,8 @@ pub struct PeerConfig {
 impl PeerConfig {
     /// Smallest hold time that is not zero, in seconds (RFC 4271 section 4.2).
     pub const MIN_HOLD_SECS: u16 = 3;
+    /// Longest restart time that can be asked for, in seconds (RFC 4724 section 3).
+    pub const MAX_RESTART_SECS: u16 = 4_095;
     /// Smallest pause between connection attempts; shorter ones are raised to it.
     pub const MIN_CONNECT_RETRY: Duration = Duration::from_millis(100);
 
@@ -92,6 +96,7 @@ impl PeerConfig {
             send_hold: None,
             graceful_restart: Some(RestartConfig {
                 restart_time_secs: 120,
+                max_restart_time_secs: Self::MAX_RESTART_SECS,
                 notification: true,
                 families: families.iter().map(|family| (*family, false)).collect(),
                 long_lived: None,

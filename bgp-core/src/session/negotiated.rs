@@ -177,10 +177,11 @@ fn negotiate_families(config: &PeerConfig, remote: &Open) -> Result<Vec<AddressF
     Ok(families)
 }
 
-/// The peer's capability if both sides have it, cut to families of the session.
+/// The peer's capability if both sides have it, cut to families of the session and to the longest time that is granted.
 fn restart_of(config: &PeerConfig, families: &[AddressFamily], remote: &Open) -> Option<GracefulRestart> {
-    config.graceful_restart.as_ref()?;
+    let ours = config.graceful_restart.as_ref()?;
     let mut restart = remote.graceful_restart()?.clone();
+    restart.restart_time_secs = restart.restart_time_secs.min(ours.max_restart_time_secs);
     restart.families.retain(|(family, _)| families.contains(family));
     Some(restart)
 }

@@ -155,7 +155,8 @@ pub enum Profile {
     Contain,
     /// A client; bad bodies of EVPN routes end the session.
     Strict,
-    /// A client with short timers: hold time 3 s, OPEN within 2 s, send hold 3 s, and forgotten 2 s after its last sign.
+    /// A client with short timers: hold time 3 s, OPEN within 2 s, send hold 3 s, forgotten 2 s after its last sign, and whose
+    /// routes are kept for 1 s and long-lived for 1 s more.
     Impatient,
     /// A client from whom no more than ten routes are accepted.
     Limited,
@@ -209,9 +210,10 @@ impl Profile {
         match self {
             Self::Contain => Some(""),
             Self::Strict => Some("evpn_errors = \"strict\""),
-            Self::Impatient => {
-                Some("hold_time_secs = 3\nopen_timeout_secs = 2\nsend_hold_secs = 3\nidle_hold_max_secs = 2")
-            }
+            Self::Impatient => Some(
+                "hold_time_secs = 3\nopen_timeout_secs = 2\nsend_hold_secs = 3\nidle_hold_max_secs = 2\n\
+                 restart_time_max_secs = 1\nlong_lived_stale_max_secs = 1",
+            ),
             Self::Limited => Some("max_routes = 10"),
             Self::Near => Some("gtsm = true"),
             Self::External => Some("role = \"external\""),

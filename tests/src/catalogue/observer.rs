@@ -106,10 +106,15 @@ impl Observer {
         let mut knowledge = lock(&self.knowledge);
         let faults = std::mem::take(&mut knowledge.faults);
         match (knowledge.ended, faults.is_empty()) {
-            (true, _) => Some("another peer's session ended".to_owned()),
-            (false, false) => Some("malformed octets were passed on".to_owned()),
+            (true, _) => Some("another session ended".to_owned()),
+            (false, false) => Some("passed on".to_owned()),
             (false, true) => None,
         }
+    }
+
+    /// Whether its session is over.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.knowledge).ended
     }
 
     /// Its session is up, and nothing that it was sent was malformed.

@@ -107,6 +107,8 @@ impl Scene {
         };
         if let Some(harm) = self.observer.harm() {
             answer = format!("{answer}; {harm}");
+        }
+        if self.observer.has_ended() {
             self.daemon.kill(nix::sys::signal::Signal::SIGKILL);
             self.daemon.restart();
             self.observer = watch(self.daemon.software(), &self.observer_host, &self.hostile);

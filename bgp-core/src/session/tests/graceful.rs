@@ -10,7 +10,13 @@ fn with_restart(router_id: u32, restart: Option<RestartConfig>) -> PeerConfig {
 }
 
 fn restart(notification: bool, families: Vec<(AddressFamily, bool)>) -> Option<RestartConfig> {
-    Some(RestartConfig { restart_time_secs: 90, notification, families, long_lived: None })
+    Some(RestartConfig {
+        restart_time_secs: 90,
+        notification,
+        families,
+        max_restart_time_secs: PeerConfig::MAX_RESTART_SECS,
+        long_lived: None,
+    })
 }
 
 /// What is kept when `action` is done to an established peer.
@@ -119,11 +125,18 @@ fn each_family_is_kept_as_long_as_both_capabilities_say() {
             long_lived(vec![(EVPN, true, 0x00ff_ffff)]),
             vec![retention(EVPN, 0, 86_400)],
         ),
+        (
+            "a restart time above our bound",
+            graceful(4_095, both()),
+            long_lived(vec![]),
+            vec![retention(EVPN, 1_000, 0), retention(RTC, 1_000, 0)],
+        ),
         ("without the first", None, long_lived(vec![(EVPN, true, 600)]), vec![]),
         ("no time at all", graceful(0, vec![]), long_lived(vec![(EVPN, true, 0)]), vec![]),
     ];
     let offer = LongLivedConfig { stale_time_secs: 10, max_stale_time_secs: 86_400 };
-    let ours = RestartConfig { long_lived: Some(offer), ..restart(true, both()).unwrap() };
+    let ours =
+        RestartConfig { long_lived: Some(offer), max_restart_time_secs: 1_000, ..restart(true, both()).unwrap() };
     let without = RestartConfig { long_lived: None, ..ours.clone() };
     for (name, restart, long_lived, expected) in cases {
         let mut open = config(2).open(false);
