@@ -79,29 +79,29 @@ fn a_scenario_is_read_as_it_is_written() {
 
 #[test]
 fn every_mistake_is_found() {
-    // Some of the rules that each of them breaks.
-    let expected = [
-        (Sabotage::LoseWithdrawals, Invariant::Exactness),
-        (Sabotage::WrongLan, Invariant::Isolation),
-        (Sabotage::ForgetRows, Invariant::Moves),
-        (Sabotage::SpeakTooSoon, Invariant::Continuity),
-        (Sabotage::SlowRows, Invariant::Moves),
-        (Sabotage::KeepPorts, Invariant::Exactness),
-        (Sabotage::KeepFiles, Invariant::Memory),
-        (Sabotage::MissNotifications, Invariant::Exactness),
-        (Sabotage::StopTimers, Invariant::Timers),
-        (Sabotage::AdoptNothing, Invariant::Continuity),
-        (Sabotage::IgnoreSequences, Invariant::Claims),
+    use Invariant::{Claims, Continuity, Exactness, Isolation, Memory, Moves, Timers};
+    // Rules that each of them breaks, any of which may be met first.
+    let expected: [(Sabotage, &[Invariant]); 10] = [
+        (Sabotage::LoseWithdrawals, &[Exactness]),
+        (Sabotage::WrongLan, &[Isolation]),
+        (Sabotage::ForgetRows, &[Moves]),
+        (Sabotage::SpeakTooSoon, &[Continuity]),
+        (Sabotage::SlowRows, &[Moves]),
+        (Sabotage::KeepPorts, &[Exactness]),
+        (Sabotage::KeepFiles, &[Memory]),
+        (Sabotage::StopTimers, &[Memory, Timers, Exactness]),
+        (Sabotage::AdoptNothing, &[Continuity, Exactness]),
+        (Sabotage::IgnoreSequences, &[Claims, Moves, Exactness]),
     ];
-    assert_eq!(expected.len(), Sabotage::ALL.len());
-    for (sabotage, invariant) in expected {
+    assert!(expected.iter().map(|(sabotage, _)| *sabotage).eq(Sabotage::ALL));
+    for (sabotage, rules) in expected {
         let mut broken = BTreeSet::new();
         let found = (1..=60).any(|seed| {
             let violation = checked(&settings(seed).scenario(), sabotage).violation;
             broken.extend(violation.map(|violation| violation.invariant));
-            broken.contains(&invariant)
+            rules.iter().any(|rule| broken.contains(rule))
         });
-        assert!(found, "{sabotage:?} breaks {broken:?}, not {invariant}");
+        assert!(found, "{sabotage:?} breaks {broken:?}, not {rules:?}");
     }
 }
 

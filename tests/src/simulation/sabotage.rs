@@ -19,12 +19,10 @@ pub enum Sabotage {
     SpeakTooSoon,
     /// Rows take two seconds to be written.
     SlowRows,
-    /// Ports that go by themselves are not removed.
+    /// Ports are not removed from the kernel.
     KeepPorts,
     /// Files of attachments that are gone stay.
     KeepFiles,
-    /// Some notifications are not acted upon.
-    MissNotifications,
     /// The core's timers are not served.
     StopTimers,
     /// A restarted worker takes over nothing.
@@ -35,7 +33,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All mistakes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::LoseWithdrawals,
         Self::WrongLan,
         Self::ForgetRows,
@@ -43,7 +41,6 @@ impl Sabotage {
         Self::SlowRows,
         Self::KeepPorts,
         Self::KeepFiles,
-        Self::MissNotifications,
         Self::StopTimers,
         Self::AdoptNothing,
         Self::IgnoreSequences,

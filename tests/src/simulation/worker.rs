@@ -51,6 +51,8 @@ pub struct Worker {
     last_delivery: Instant,
     /// Snapshots so far: notifications from before the last are dropped.
     generation: u64,
+    /// A mistake: the core's timers are not served.
+    timers_stopped: bool,
 }
 
 /// A worker's surroundings, its machine among them.
@@ -86,8 +88,10 @@ impl Worker {
             }
         };
         let begin = around.world.clock.now();
+        let timers_stopped = around.world.sabotage == Sabotage::StopTimers;
         let core = Core::new(engine, snapshot.adopted, now);
-        let mut worker = Self { speaker, core, last_request: begin, last_delivery: begin, generation: 0 };
+        let mut worker =
+            Self { speaker, core, last_request: begin, last_delivery: begin, generation: 0, timers_stopped };
         if around.world.sabotage != Sabotage::AdoptNothing {
             worker.core.adopt(&snapshot, around.machine.store.values().cloned().collect(), now);
         }
@@ -99,13 +103,13 @@ impl Worker {
 
     /// When [`Worker::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Instant {
-        let core = self.core.next_deadline();
+        let core = if self.timers_stopped { Instant::from_micros(u64::MAX / 2) } else { self.core.next_deadline() };
         self.speaker.next_deadline().map_or(core, |at| at.min(core))
     }
 
     /// Acts on timers.
     pub fn handle_timeout(&mut self, around: &mut Around<'_, '_>) {
-        if around.world.sabotage != Sabotage::StopTimers {
+        if !self.timers_stopped {
             self.core.handle_timeout(around.world.now);
         }
         self.speaker.handle_timeout(around.world);
@@ -145,7 +149,6 @@ impl Worker {
     fn carry_out(&mut self, work: Work, around: &mut Around<'_, '_>) {
         match work {
             Work::Apply(changes) => self.ask(KernelWork::Apply(changes), around),
-            Work::Remove(_) if around.world.sabotage == Sabotage::KeepPorts => {}
             Work::Forget(_) if around.world.sabotage == Sabotage::KeepFiles => {}
             Work::Remove(port) => self.ask(KernelWork::Detach(port), around),
             Work::Remember(attachment) => {
@@ -189,8 +192,6 @@ impl Worker {
                 }
             }
             KernelWork::Observed(generation, _) if generation < self.generation => {}
-            KernelWork::Observed(..)
-                if around.world.sabotage.strikes(Sabotage::MissNotifications, around.world.random) => {}
             KernelWork::Observed(_, observations) => {
                 around.world.note(format_args!("w{index} observes {observations:?}"));
                 self.core.observe(observations, now);
@@ -213,6 +214,7 @@ impl Worker {
                 around.world.note(format_args!("w{index} ADD {} failed: {error}", pod.port));
                 self.core.abandon_attach(&pod.port);
             }
+            KernelWork::Detach(_) if around.world.sabotage == Sabotage::KeepPorts => {}
             KernelWork::Detach(port) => {
                 if let Err(error) = around.machine.kernel.detach(std::slice::from_ref(&port)) {
                     around.world.note(format_args!("w{index} DEL {port} failed: {error}"));
