@@ -148,7 +148,7 @@ fn timers() -> Vec<Row> {
     ]
 }
 
-/// A large UPDATE with a route of [`ELSEWHERE`], and attributes that no other has.
+/// A large UPDATE with a route of `ELSEWHERE`, and attributes that no other has.
 pub fn large(actor: &Actor, number: u16) -> Vec<u8> {
     let [high, low] = number.to_be_bytes();
     let [.., a, b, c, _] = actor.key;
