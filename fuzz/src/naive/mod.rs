@@ -1,7 +1,7 @@
-//! A second decoder of UPDATE, written from the RFCs alone: plain, slow, and sharing no code with `bgp_core::wire`.
+//! A second decoder of UPDATE, written from the RFCs: plain, slow, and sharing no code with `bgp_core::wire`.
 //!
-//! It exists to disagree. Where the RFCs leave a choice it takes the one that the project documents, and says so; every
-//! difference from the real decoder is a mistake in one of the two.
+//! It exists to disagree: every difference from the real decoder is a mistake in one of the two. Its author knew the real
+//! one, and where the RFCs leave a choice it takes the same; a misreading that both share goes unseen.
 //!
 //! Identities and attributes are octets in a form of its own (described at [`Key`] and [`Attributes`]), so that nothing
 //! of the real decoder's types is believed.
