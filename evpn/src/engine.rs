@@ -75,6 +75,8 @@ pub struct Footprint {
     pub waiting: usize,
     /// Deadlines.
     pub timers: usize,
+    /// What deadlines are for: tunnels that linger and MACs that are frozen for a time, in LANs without members too.
+    pub timed: usize,
 }
 
 /// Identity of an imported route within its LAN.
@@ -419,6 +421,7 @@ impl Engine {
                 + self.out.memberships.len()
                 + self.out.renumbered.len(),
             timers: self.out.timers.len(),
+            timed: self.vrfs.values().map(MacVrf::timed).sum(),
         }
     }
 

@@ -120,6 +120,12 @@ impl MacVrf {
         }
     }
 
+    /// How many deadlines there should be.
+    pub(crate) fn timed(&self) -> usize {
+        let frozen = |state: &&MacState| state.frozen().is_some_and(|frozen| frozen.until.is_some());
+        usize::from(matches!(self.tunnel, Tunnel::Lingering(_))) + self.macs.values().filter(frozen).count()
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         self.served || !self.ports.is_empty()
     }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use bgp_core::rib::{Rib, RibStats};
 use bgp_core::time::Duration;
-use evpn::show::{MacStatus, TunnelView};
-use worker_speaker::core::{Core, Footprint};
+use worker_speaker::core::Footprint;
 
 use super::fabric::Fabric;
 
@@ -69,7 +68,7 @@ pub fn timers(fabric: &Fabric) -> Result<(), String> {
     let ahead = |deadline| fabric.clock.now() + Duration::from_secs(3600) < deadline;
     for (index, worker) in fabric.workers.iter().enumerate() {
         let Some(worker) = worker else { continue };
-        let (found, explained) = (worker.core.footprint().engine.timers, reasons(&worker.core));
+        let evpn::Footprint { timers: found, timed: explained, .. } = worker.core.footprint().engine;
         if found != explained {
             return Err(format!("w{index}: {found} timers run, for which there are {explained} reasons"));
         }
@@ -78,12 +77,6 @@ pub fn timers(fabric: &Fabric) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn reasons(core: &Core) -> usize {
-    let lingers = |view: &evpn::show::VniView| matches!(view.tunnel, TunnelView::Lingering { .. });
-    let frozen = |view: &evpn::show::MacView| matches!(view.state, MacStatus::Frozen { until: Some(_) });
-    core.engine().vnis().filter(lingers).count() + core.engine().macs().filter(frozen).count()
 }
 
 /// In a fabric that was left alone for long enough no timer runs but those that keep sessions.
