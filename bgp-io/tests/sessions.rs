@@ -198,12 +198,7 @@ async fn an_unknown_address_inside_an_accepted_prefix_is_offered_to_the_owner() 
     a.io.accept(&[("127.0.0.48/29".parse().unwrap(), None, false)]).unwrap();
     let to_a = b.spec(a.address);
     b.io.set_peer(PEER, to_a).unwrap();
-    let incoming = a
-        .until(|event| match event {
-            Event::Incoming(incoming) => Some(incoming),
-            _ => None,
-        })
-        .await;
+    let incoming = a.incoming().await;
     assert_eq!(incoming.from.ip(), b.address.ip());
     let spec = a.passive_spec(incoming.from);
     a.io.set_peer(PEER, spec).unwrap();

@@ -63,12 +63,7 @@ async fn a_key_for_a_prefix_holds_for_every_address_in_it() {
     let mut to_a = b.spec(a.address);
     to_a.key = Some("secret".to_owned());
     b.io.set_peer(PEER, to_a).unwrap();
-    let incoming = a
-        .until(|event| match event {
-            Event::Incoming(incoming) => Some(incoming),
-            _ => None,
-        })
-        .await;
+    let incoming = a.incoming().await;
     let mut spec = a.passive_spec(incoming.from);
     spec.key = Some("secret".to_owned());
     a.io.set_peer(PEER, spec).unwrap();
@@ -120,12 +115,7 @@ async fn gtsm_holds_for_peers_that_come_from_an_accepted_prefix() {
     assert_eq!(a.io.refused_connections(), 1);
 
     b.io.set_peer(PEER, b.spec(a.address)).unwrap();
-    let incoming = a
-        .until(|event| match event {
-            Event::Incoming(incoming) => Some(incoming),
-            _ => None,
-        })
-        .await;
+    let incoming = a.incoming().await;
     let mut spec = a.passive_spec(incoming.from);
     spec.gtsm = true;
     a.io.set_peer(PEER, spec).unwrap();

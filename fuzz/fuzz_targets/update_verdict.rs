@@ -6,14 +6,9 @@ use libfuzzer_sys::{fuzz_crossover, fuzz_mutator, fuzz_target, fuzzer_mutate};
 fuzz_target!(|input: &[u8]| fuzz::verdict::run(input));
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    // Now and then octets alone, for what no element holds.
-    if seed.is_multiple_of(4) {
-        return fuzzer_mutate(data, size, max_size);
-    }
-    fuzz::mutate::in_place(data, size, max_size, seed)
+    fuzz::mutate::any(data, size, max_size, seed, fuzzer_mutate)
 });
 
 fuzz_crossover!(|data1: &[u8], data2: &[u8], out: &mut [u8], seed: u32| {
-    let spliced = fuzz::mutate::splice(data1, data2, out.len(), seed);
-    fuzz::mutate::fill(out, &spliced)
+    fuzz::mutate::cross(data1, data2, out, seed)
 });

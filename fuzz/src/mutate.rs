@@ -59,6 +59,23 @@ pub fn in_place(data: &mut [u8], size: usize, limit: usize, seed: u32) -> usize 
     fill(data, &mutate(data.get(..size).unwrap_or_default(), limit, seed))
 }
 
+/// Now and then changes octets by `octets`, for what no element holds, else elements.
+pub fn any(
+    data: &mut [u8],
+    size: usize,
+    limit: usize,
+    seed: u32,
+    octets: impl FnOnce(&mut [u8], usize, usize) -> usize,
+) -> usize {
+    if seed.is_multiple_of(4) { octets(data, size, limit) } else { in_place(data, size, limit, seed) }
+}
+
+/// [`splice`] as libFuzzer wants it: as much as `out` has room for.
+pub fn cross(input: &[u8], other: &[u8], out: &mut [u8], seed: u32) -> usize {
+    let spliced = splice(input, other, out.len(), seed);
+    fill(out, &spliced)
+}
+
 /// Writes what fits; how much that is.
 pub fn fill(out: &mut [u8], octets: &[u8]) -> usize {
     let length = octets.len().min(out.len());

@@ -218,7 +218,7 @@ impl Fabric {
             if from.class == PeerClass::NonClient && to == PeerClass::NonClient {
                 continue;
             }
-            if !PEERS[peer].sent_types().contains(route_type(route.key)) {
+            if !PEERS[peer].sent_types().contains(route.key.route_type()) {
                 continue;
             }
             may.insert(route.key.clone());
@@ -231,17 +231,6 @@ impl Fabric {
         let holds: BTreeSet<EvpnKey> = self.views[peer].keys().cloned().collect();
         assert!(holds.is_subset(&may), "peer {peer} was told of {:?}", holds.difference(&may).collect::<Vec<_>>());
         assert!(must.is_subset(&holds), "peer {peer} lacks {:?}", must.difference(&holds).collect::<Vec<_>>());
-    }
-}
-
-fn route_type(key: &EvpnKey) -> u8 {
-    match key {
-        EvpnKey::EthernetAutoDiscovery { .. } => 1,
-        EvpnKey::MacIp { .. } => 2,
-        EvpnKey::InclusiveMulticast { .. } => 3,
-        EvpnKey::EthernetSegment { .. } => 4,
-        EvpnKey::IpPrefix { .. } => 5,
-        EvpnKey::Opaque { route_type, .. } => *route_type,
     }
 }
 

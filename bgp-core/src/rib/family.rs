@@ -40,14 +40,7 @@ impl Family for Evpn {
     }
 
     fn route_type(key: &EvpnKey) -> Option<u8> {
-        Some(match key {
-            EvpnKey::EthernetAutoDiscovery { .. } => 1,
-            EvpnKey::MacIp { .. } => 2,
-            EvpnKey::InclusiveMulticast { .. } => 3,
-            EvpnKey::EthernetSegment { .. } => 4,
-            EvpnKey::IpPrefix { .. } => 5,
-            EvpnKey::Opaque { route_type, .. } => *route_type,
-        })
+        Some(key.route_type())
     }
 
     /// As derived, but with whole words for the one type that there are millions of.

@@ -108,9 +108,8 @@ impl<F: Family> Plane<F> {
         mut changed: impl FnMut(&F::Key, bool),
     ) {
         let peer = input.source.peer;
-        if let Err(rule) = admit(input.config, input.limits, &attributes, F::accepts_next_hop) {
+        if admit(input.config, input.limits, &attributes, F::accepts_next_hop).is_err() {
             outcome.refused += routes.len();
-            outcome.rule = Some(rule);
             for route in routes {
                 if self.table.withdraw(peer, &route.key, &mut self.store) {
                     outcome.withdrawn += 1;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::config::{LimitExceeded, NearLimit};
 use super::decision::Reason;
 use super::peer::PeerInfo;
-use crate::rule::Rule;
 use crate::types::{AddressFamily, PeerId};
 use crate::wire::message::Unreach;
 use crate::wire::{EvpnKey, EvpnPayload, Nlri, PathAttributes};
@@ -18,10 +17,8 @@ pub struct UpdateOutcome {
     /// Routes withdrawn that were held, implicit removals of refused routes included.
     pub withdrawn: usize,
     /// Routes refused for what their attributes say: a loop (RFC 4271 section 9.1.2, RFC 4456 section 8), or a next hop that
-    /// can be nobody's (RFC 4271 section 6.3).
+    /// can be nobody's (RFC 4271 section 6.3). [`Rib::objection`](super::Rib::objection) names the rule.
     pub refused: usize,
-    /// The rule that they broke.
-    pub rule: Option<Rule>,
     /// Withdrawals of routes that were not held.
     pub unknown_withdrawals: usize,
     /// The withdrawals that such were among.

@@ -8,7 +8,7 @@ use bgp_core::session::{Negotiated, PeerConfig, State};
 use bgp_core::types::{Asn, MacAddr, PeerId, RouteDistinguisher, RouterId, Vni};
 use bgp_core::wire::message::{Message, Reach, Routes, Update};
 use bgp_core::wire::{EncodeContext, EvpnKey, EvpnPayload, PathAttributes, Route};
-use bgp_io::{Event, Io, PeerSpec, SessionId};
+use bgp_io::{Event, Incoming, Io, PeerSpec, SessionId};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::Receiver;
 
@@ -82,6 +82,15 @@ impl Speaker {
                 return found;
             }
         }
+    }
+
+    /// The next connection of a stranger.
+    pub async fn incoming(&mut self) -> Incoming {
+        self.until(|event| match event {
+            Event::Incoming(incoming) => Some(incoming),
+            _ => None,
+        })
+        .await
     }
 
     pub async fn established(&mut self) -> (SessionId, Box<Negotiated>) {

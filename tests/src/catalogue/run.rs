@@ -10,7 +10,48 @@ use super::stage::Stage;
 use super::{Play, Profile, Row, Verdict};
 
 /// After so many failures the scene tells nothing any more.
-pub const MAX_FAILURES: usize = 4;
+const MAX_FAILURES: usize = 4;
+
+/// The trials of a group: what became of each, and why those that failed did.
+#[derive(Debug)]
+pub struct Trials {
+    report: Report,
+    failures: Vec<String>,
+}
+
+impl Trials {
+    /// None yet.
+    pub fn new(group: &str) -> Self {
+        Self { report: Report::new(group), failures: Vec::new() }
+    }
+
+    /// Plays one, which panics if what must hold does not.
+    pub fn play(&mut self, row: &Row, profile: Profile, verdict: Verdict, play: impl FnOnce()) {
+        if self.failures.len() == MAX_FAILURES {
+            self.report.add(row, profile, Outcome::NotReached);
+            return;
+        }
+        let begin = Instant::now();
+        match caught(play) {
+            Ok(()) => self.report.add(row, profile, Outcome::Passed(begin.elapsed())),
+            Err(why) => {
+                self.report.add(row, profile, Outcome::Failed);
+                self.failures.push(format!("{row:?} ({profile:?}, {verdict:?}): {why}"));
+            }
+        }
+    }
+
+    /// Publishes the report.
+    ///
+    /// # Panics
+    ///
+    /// With all rows that failed, by id, and why.
+    pub fn finish(self) {
+        let Self { report, failures } = self;
+        report.publish();
+        assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    }
+}
 
 /// Plays all rows of a group in one scene.
 ///
@@ -18,29 +59,16 @@ pub const MAX_FAILURES: usize = 4;
 ///
 /// With all rows that failed, by id, and why.
 pub fn run(group: &str, scene: &Scene, rows: &[Row]) {
-    let mut report = Report::new(group);
-    let mut failures = Vec::new();
+    let mut trials = Trials::new(group);
     for row in rows {
         if let Play::NotApplicable(reason) = row.play {
-            report.not_applicable(row, reason);
+            trials.report.not_applicable(row, reason);
         }
         for (profile, verdict) in row.trials() {
-            if failures.len() == MAX_FAILURES {
-                report.add(row, profile, Outcome::NotReached);
-                continue;
-            }
-            let begin = Instant::now();
-            match caught(|| play(scene, row, profile, verdict)) {
-                Ok(()) => report.add(row, profile, Outcome::Passed(begin.elapsed())),
-                Err(why) => {
-                    report.add(row, profile, Outcome::Failed);
-                    failures.push(format!("{row:?} ({profile:?}, {verdict:?}): {why}"));
-                }
-            }
+            trials.play(row, profile, verdict, || play(scene, row, profile, verdict));
         }
     }
-    report.publish();
-    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    trials.finish();
 }
 
 /// Plays a row once and asserts everything that must hold.
@@ -65,7 +93,7 @@ fn play(scene: &Scene, row: &Row, profile: Profile, verdict: Verdict) {
 /// # Errors
 ///
 /// If it panicked.
-pub fn caught(play: impl FnOnce()) -> Result<(), String> {
+fn caught(play: impl FnOnce()) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(play)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()

@@ -5,14 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
 use super::actor::{self, Actor};
 use super::dialogue::{self, Ground};
-use super::report::{Outcome, Report};
-use super::run::{MAX_FAILURES, caught};
+use super::run::Trials;
 use super::scene::{self, HTTP};
 use super::vitals::Vitals;
 use super::{Play, Profile, Row, Verdict};
@@ -160,29 +158,18 @@ impl Ground for WorkerScene {
 /// With all rows that failed, by id, and why.
 pub fn run(group: &str, rows: &[Row]) {
     let scene = WorkerScene::new();
-    let mut report = Report::new(group);
-    let mut failures = Vec::new();
+    let mut trials = Trials::new(group);
     let mut number = 0;
     for row in rows.iter().filter(|row| !matches!(row.play, Play::Script(_) | Play::NotApplicable(_))) {
         for (profile, verdict) in row.trials() {
-            if failures.len() == MAX_FAILURES {
-                report.add(row, profile, Outcome::NotReached);
-                continue;
-            }
-            number += 1;
-            let actor = Actor::new(profile, number).towards(ROUTER_ID);
-            let begin = Instant::now();
-            match caught(|| play(&scene, &actor, row, verdict)) {
-                Ok(()) => report.add(row, profile, Outcome::Passed(begin.elapsed())),
-                Err(why) => {
-                    report.add(row, profile, Outcome::Failed);
-                    failures.push(format!("{row:?} ({profile:?}, {verdict:?}): {why}"));
-                }
-            }
+            trials.play(row, profile, verdict, || {
+                number += 1;
+                let actor = Actor::new(profile, number).towards(ROUTER_ID);
+                play(&scene, &actor, row, verdict);
+            });
         }
     }
-    report.publish();
-    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    trials.finish();
 }
 
 fn play(scene: &WorkerScene, actor: &Actor, row: &Row, verdict: Verdict) {

@@ -75,6 +75,20 @@ pub enum EvpnKey {
     Opaque { route_type: u8, body: Arc<[u8]> },
 }
 
+impl EvpnKey {
+    /// The number of its type in the EVPN route types registry (RFC 7432 section 7).
+    pub const fn route_type(&self) -> u8 {
+        match self {
+            Self::EthernetAutoDiscovery { .. } => 1,
+            Self::MacIp { .. } => 2,
+            Self::InclusiveMulticast { .. } => 3,
+            Self::EthernetSegment { .. } => 4,
+            Self::IpPrefix { .. } => 5,
+            Self::Opaque { route_type, .. } => *route_type,
+        }
+    }
+}
+
 /// What an EVPN route carries beside its key.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of the RFC section named at each variant")]
