@@ -1,0 +1,1 @@
+//! What the daemons learn from Kubernetes and tell it.
