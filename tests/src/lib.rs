@@ -9,6 +9,7 @@
 //! | [`fabric`] | reflectors and workers on one underlay, ready to use |
 //! | [`rows`] | every change of the forwarding tables, as it happens |
 //! | [`simulation`] | a whole fabric in one thread and in virtual time, from one seed |
+//! | [`cluster`] | a real Kubernetes cluster: control plane, nodes, Multus, images |
 //! | [`handmade`] | LANs of bridges and VXLAN devices that no worker made |
 //! | [`ping`] | flows of echo requests with an exact account of losses |
 //! | [`frames`] | frames sent and seen on an interface |
@@ -23,6 +24,7 @@
 
 pub mod bgp;
 pub mod catalogue;
+pub mod cluster;
 pub mod fabric;
 pub mod frames;
 pub mod handmade;
