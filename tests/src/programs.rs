@@ -27,12 +27,24 @@ pub fn directory() -> &'static PathBuf {
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }
+        forget_this_package(&mut command);
         let status = command.status().unwrap_or_else(|error| panic!("cannot run cargo: {error}"));
         assert!(status.success(), "the programs under test do not build: {status}");
         let test = std::env::current_exe().unwrap_or_else(|error| panic!("where am I? {error}"));
         let directory = test.ancestors().find(|path| path.join("megalos-rr").is_file());
         directory.unwrap_or_else(|| panic!("no megalos-rr above {}", test.display())).to_owned()
     })
+}
+
+/// Takes from the environment of `command`, which runs cargo, what cargo said to this process about the package of the tests.
+/// Some build scripts ask to be run again when it changes, and then the same programs are built anew on every other call.
+pub fn forget_this_package(command: &mut Command) {
+    let about_a_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if about_a_package.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The path of one of our programs.

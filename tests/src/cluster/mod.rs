@@ -2,6 +2,8 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | [`image`] | our own image as it is shipped, and the examples' |
 //! | [`oci`] | container images made of files that exist already |
 
+pub mod image;
 pub mod oci;
