@@ -1,1 +1,12 @@
 //! What the daemons learn from Kubernetes and tell it.
+//!
+//! ```text
+//!   API server ──list, watch──► watch (keeps what was known, on disk too) ──► nodes, secret: what it means
+//! ```
+//!
+//! The API server is a source of news, never of silence: while it is away, refuses or answers with nothing, all that was
+//! known stays known. [`watch`] sees to that; everything else here turns objects into what the daemons need.
+
+pub mod client;
+pub mod explain;
+pub mod watch;
