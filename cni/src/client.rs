@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::protocol::{Attach, Attached, Attachment, ErrorReply, Reply, Request, Status};
+use crate::protocol::{Attach, Attached, Attachment, ErrorReply, Expected, List, Page, Reply, Request, Status};
 use crate::transport::{self, PodDescriptors, ReceiveError};
 
 /// How long a client waits for a reply unless told otherwise.
@@ -59,11 +59,18 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`] when nobody listens there.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        Self::connect_within(path, DEFAULT_TIMEOUT)
+    }
+
+    /// As [`Self::connect`]; waits at most `timeout` for a worker with many
+    /// callers, and for each reply.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] when nobody listens there, or nobody accepts.
+    pub fn connect_within(path: &Path, timeout: Duration) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { path: path.to_owned(), source };
-        let socket = transport::connect(path).map_err(failed)?;
-        let mut client = Self { socket, timeout: DEFAULT_TIMEOUT };
-        client.set_timeout(DEFAULT_TIMEOUT).map_err(failed)?;
-        Ok(client)
+        let socket = transport::connect_within(path, timeout).map_err(failed)?;
+        Ok(Self { socket, timeout })
     }
 
     /// Waits at most this long for each reply.
@@ -103,9 +110,20 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`]; [`ClientError::Worker`] says what differs.
-    pub fn check(&mut self, attachment: Attachment) -> Result<(), ClientError> {
-        match self.ask(&Request::Check(attachment), None)? {
+    pub fn check(&mut self, expected: Expected) -> Result<(), ClientError> {
+        match self.ask(&Request::Check(expected), None)? {
             Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for a page of a network's attachments.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn list(&mut self, list: List) -> Result<Page, ClientError> {
+        match self.ask(&Request::List(list), None)? {
+            Reply::Attachments(page) => Ok(page),
             other => Err(unexpected(&other)),
         }
     }

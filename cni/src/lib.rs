@@ -30,9 +30,11 @@ pub mod server;
 pub mod transport;
 pub mod types;
 
-pub use protocol::{Attach, Attached, Attachment, ErrorReply, Reply, Request, Status};
+pub use protocol::{
+    Attach, Attached, Attachment, ErrorReply, Expected, List, Origin, Page, Reply, Request, Route, Status,
+};
 pub use transport::{MAX_MESSAGE_BYTES, PodDescriptors};
-pub use types::{ContainerId, ErrorCode, InterfaceName, LanName, MacAddr, Mtu, Vni};
+pub use types::{ContainerId, ErrorCode, InterfaceName, LanName, MacAddr, Mtu, Name, SandboxPath, Vni};
 
 /// Where a worker listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/megalos/cni.sock";

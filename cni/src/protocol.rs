@@ -4,13 +4,21 @@
 //! Unknown fields are ignored, so that plugin and worker of neighbouring
 //! versions understand one another; an unknown verb is an error.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{ContainerId, ErrorCode, InterfaceName, LanName, MacAddr, Mtu, Vni};
+use crate::types::{ContainerId, ErrorCode, InterfaceName, LanName, MacAddr, Mtu, Name, SandboxPath, Vni};
 
 /// The most addresses one attachment may announce.
 pub const MAX_IPS: usize = 64;
+
+/// The most routes one attachment may have.
+pub const MAX_ROUTES: usize = 128;
+
+/// The most attachments that one [`Page`] names: so many always fit a packet.
+pub const MAX_PAGE: usize = 100;
 
 /// What is asked of the worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +31,10 @@ pub enum Request {
     /// Descriptors are optional: the namespace may be gone.
     Detach(Attachment),
     /// Is the attachment as it was made (CNI CHECK)? Descriptors are optional.
-    Check(Attachment),
+    Check(Expected),
+    /// Which attachments did a network's ADDs make (CNI GC)? The plugin then
+    /// detaches those that the runtime no longer knows.
+    List(List),
     /// Can the worker serve additions (CNI STATUS)?
     Status,
 }
@@ -56,6 +67,113 @@ pub struct Attach {
     /// The wanted MTU; absent: the most that the underlay carries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
+    /// Routes of the pod through this interface, at most [`MAX_ROUTES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Who asks, and for whom; kept with the attachment.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
+}
+
+/// A route of the pod through the interface (CNI specification, "routes" of a
+/// result). What is absent is the kernel's default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Where to.
+    pub destination: IpNet,
+    /// The next hop; absent: on the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// The MTU of the path in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The segment size that TCP advertises, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advmss: Option<u32>,
+    /// The priority; the lowest wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+    /// The routing table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// The scope as in `rtnetlink(7)`: 0 global, 253 link, 254 host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<u8>,
+}
+
+/// Where an attachment comes from: what no frame depends on. Each part is
+/// absent where whoever asks does not know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The name of the network configuration whose ADD made it. Only what has
+    /// one is ever named by a [`List`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Name>,
+    /// The path of the pod's network namespace as the runtime knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxPath>,
+    /// The pod's Kubernetes namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_namespace: Option<Name>,
+    /// The pod's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<Name>,
+}
+
+impl Origin {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An attachment that should exist.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Whose interface, and its name inside the pod.
+    #[serde(flatten)]
+    pub attachment: Attachment,
+    /// The LAN that it should be on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<Vni>,
+    /// The MAC address that it should have announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+}
+
+/// Asks for the attachments of one network on one LAN, in the order of
+/// [`Attachment`], one [`Page`] at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// The network's name, as in [`Origin::network`].
+    pub network: Name,
+    /// The LAN.
+    pub vni: Vni,
+    /// Only attachments after this one: the last of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Attachment>,
+}
+
+/// Some of the attachments that a [`List`] asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// In order, at most [`MAX_PAGE`].
+    pub attachments: Vec<Attachment>,
+    /// There are others after these.
+    pub more: bool,
+}
+
+impl Page {
+    /// The page that answers `list`, of `all` attachments of that network and
+    /// LAN in any order.
+    pub fn of(list: &List, all: impl IntoIterator<Item = Attachment>) -> Self {
+        let mut attachments: Vec<_> =
+            all.into_iter().filter(|one| list.after.as_ref().is_none_or(|after| one > after)).collect();
+        attachments.sort_unstable();
+        let more = attachments.len() > MAX_PAGE;
+        attachments.truncate(MAX_PAGE);
+        Self { attachments, more }
+    }
 }
 
 /// What the worker answers.
@@ -68,6 +186,8 @@ pub enum Reply {
     Done,
     /// To [`Request::Status`].
     Status(Status),
+    /// To [`Request::List`].
+    Attachments(Page),
     /// To any request.
     Error(ErrorReply),
 }
@@ -144,6 +264,9 @@ pub enum DecodeError {
     /// More addresses than [`MAX_IPS`].
     #[error("{0} addresses on one interface; at most {MAX_IPS} are accepted")]
     TooManyIps(usize),
+    /// More routes than [`MAX_ROUTES`].
+    #[error("{0} routes through one interface; at most {MAX_ROUTES} are accepted")]
+    TooManyRoutes(usize),
 }
 
 impl Request {
@@ -155,6 +278,9 @@ impl Request {
         let request: Self = serde_json::from_slice(text)?;
         match &request {
             Self::Attach(attach) if attach.ips.len() > MAX_IPS => Err(DecodeError::TooManyIps(attach.ips.len())),
+            Self::Attach(attach) if attach.routes.len() > MAX_ROUTES => {
+                Err(DecodeError::TooManyRoutes(attach.routes.len()))
+            }
             _ => Ok(request),
         }
     }
@@ -185,10 +311,12 @@ mod tests {
             1_u32..=0xff_ffff,
             "[^\\p{Cc}]{1,50}",
             proptest::option::of(mac),
-            proptest::collection::vec(ip, 0..=MAX_IPS),
+            proptest::collection::vec(ip.clone(), 0..=MAX_IPS),
             proptest::option::of(68_u32..=65_535),
+            proptest::collection::vec(ip.prop_map(route), 0..=MAX_ROUTES),
+            proptest::option::of("[^\\p{Cc}]{1,60}"),
         )
-            .prop_map(|(attachment, vni, lan, mac, ips, mtu)| {
+            .prop_map(|(attachment, vni, lan, mac, ips, mtu, routes, network)| {
                 Request::Attach(Attach {
                     attachment,
                     vni: vni.try_into().unwrap(),
@@ -196,14 +324,47 @@ mod tests {
                     mac,
                     ips,
                     mtu: mtu.map(|mtu| mtu.try_into().unwrap()),
+                    routes,
+                    origin: Origin { network: network.map(|name| name.parse().unwrap()), ..Origin::default() },
                 })
             });
         prop_oneof![
             attach,
             attachment.clone().prop_map(Request::Detach),
-            attachment.prop_map(Request::Check),
+            attachment.clone().prop_map(|attachment| Request::Check(Expected { attachment, vni: None, mac: None })),
+            attachment.prop_map(|attachment| Request::List(list(Some(attachment)))),
             Just(Request::Status),
         ]
+    }
+
+    fn route(destination: IpNet) -> Route {
+        let gateway = Some(destination.addr());
+        Route { destination, gateway, mtu: Some(1_400), advmss: None, priority: None, table: Some(7), scope: None }
+    }
+
+    fn list(after: Option<Attachment>) -> List {
+        List { network: "blue".parse().unwrap(), vni: 7.try_into().unwrap(), after }
+    }
+
+    #[test]
+    fn pages_hold_every_attachment_once_and_fit_a_packet() {
+        let attachment = |at: usize| Attachment {
+            container_id: format!("{at:04}{}", "c".repeat(249)).parse().unwrap(),
+            interface: "\"\\\"\\\"\\\"\\\"\\\"\\\"\\\"".parse().unwrap(),
+        };
+        let all: Vec<_> = (0..2 * MAX_PAGE + 1).map(attachment).collect();
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = Page::of(&list(after), all.iter().rev().cloned());
+            let text = serde_json::to_vec(&Reply::Attachments(page.clone())).unwrap();
+            assert!(text.len() <= crate::MAX_MESSAGE_BYTES, "{} bytes", text.len());
+            seen.extend(page.attachments.iter().cloned());
+            if !page.more {
+                break;
+            }
+            after = page.attachments.last().cloned();
+        }
+        assert_eq!(seen, all);
     }
 
     proptest! {

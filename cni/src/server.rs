@@ -126,7 +126,9 @@ pub enum Received {
     /// Remove one.
     Detach(crate::protocol::Attachment),
     /// Check one; with the pod's descriptors where they came.
-    Check(crate::protocol::Attachment, Option<PodDescriptors>),
+    Check(crate::protocol::Expected, Option<PodDescriptors>),
+    /// Name those of a network.
+    List(crate::protocol::List),
     /// How are you?
     Status,
 }
@@ -206,7 +208,8 @@ fn understand(packet: Packet) -> Result<Received, ErrorReply> {
             format!("an attach carries the pod's network namespace and a netlink socket inside it; {count} came"),
         )),
         (Request::Detach(attachment), _) => Ok(Received::Detach(attachment)),
-        (Request::Check(attachment), pod) => Ok(Received::Check(attachment, pod)),
+        (Request::Check(expected), pod) => Ok(Received::Check(expected, pod)),
+        (Request::List(list), _) => Ok(Received::List(list)),
         (Request::Status, _) => Ok(Received::Status),
     }
 }

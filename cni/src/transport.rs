@@ -8,9 +8,12 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket};
+
+use crate::client::set_timeouts;
 
 /// The longest message in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -70,6 +73,19 @@ pub enum ReceiveError {
 /// What the system says: `NotFound` or `ConnectionRefused` when nobody listens.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     let made = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    nix::sys::socket::connect(made.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(made)
+}
+
+/// As [`connect`]; connecting, and afterwards each read and write, waits at most
+/// `timeout`.
+///
+/// # Errors
+/// As [`connect`], and `WouldBlock` when nobody accepts for so long.
+pub fn connect_within(path: &Path, timeout: Duration) -> io::Result<OwnedFd> {
+    let made = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    // The kernel takes the time to write for that to connect.
+    set_timeouts(&made, Some(timeout), timeout)?;
     nix::sys::socket::connect(made.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(made)
 }

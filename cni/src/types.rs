@@ -119,6 +119,42 @@ impl TryFrom<String> for LanName {
     }
 }
 
+/// A name that another program gave: of a network configuration, a Kubernetes
+/// namespace or a pod; 1 to 253 bytes without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+text_newtype!(Name);
+
+impl TryFrom<String> for Name {
+    type Error = InvalidValue;
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        if (1..=253).contains(&text.len()) && !text.chars().any(char::is_control) {
+            return Ok(Self(text));
+        }
+        Err(InvalidValue::new("name", &text, "1 to 253 bytes without control characters"))
+    }
+}
+
+/// The path of a pod's network namespace: absolute, at most 1024 bytes, without
+/// control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SandboxPath(String);
+
+text_newtype!(SandboxPath);
+
+impl TryFrom<String> for SandboxPath {
+    type Error = InvalidValue;
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        if text.starts_with('/') && text.len() <= 1_024 && !text.chars().any(char::is_control) {
+            return Ok(Self(text));
+        }
+        Err(InvalidValue::new("network namespace", &text, "an absolute path of at most 1024 bytes"))
+    }
+}
+
 /// Gives a bounded number its accessor, `Display` and conversions.
 macro_rules! number_newtype {
     ($name:ident, $what:literal, $range:expr, $expected:literal) => {

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use cni::client::{Client, ClientError};
 use cni::server::{Listener, Received};
 use cni::transport;
-use cni::{Attach, Attached, Attachment, ErrorCode, ErrorReply, PodDescriptors, Reply, Request, Status};
+use cni::{
+    Attach, Attached, Attachment, ErrorCode, ErrorReply, Expected, List, Origin, Page, PodDescriptors, Reply, Request,
+    Status,
+};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
@@ -47,6 +50,8 @@ fn attach() -> Attach {
         mac: Some("02:00:00:00:00:01".parse().unwrap()),
         ips: vec!["10.0.0.1/24".parse().unwrap()],
         mtu: None,
+        routes: Vec::new(),
+        origin: Origin::default(),
     }
 }
 
@@ -75,6 +80,7 @@ fn worker(listener: Listener, connections: usize) -> thread::JoinHandle<()> {
                 Received::Check(..) => {
                     ErrorReply::new(ErrorCode::CHECK_FAILED, "eth0 differs", "its MTU is 9000").into()
                 }
+                Received::List(list) => Reply::Attachments(Page::of(&list, [attachment()])),
                 Received::Status => {
                     Reply::Status(Status { ready: true, reason: String::new(), attachments: 1, version: "1".into() })
                 }
@@ -119,8 +125,10 @@ fn all_verbs_work_on_one_connection_and_descriptors_arrive_in_order() {
         File::from(seen).read_to_string(&mut word).unwrap();
         assert_eq!(word, "hello");
     }
-    let error = client.check(attachment()).unwrap_err();
+    let error = client.check(Expected { attachment: attachment(), vni: None, mac: None }).unwrap_err();
     assert_eq!(error.to_string(), "eth0 differs: its MTU is 9000");
+    let list = List { network: "blue".parse().unwrap(), vni: 7.try_into().unwrap(), after: None };
+    assert_eq!(client.list(list).unwrap(), Page { attachments: vec![attachment()], more: false });
     client.detach(attachment()).unwrap();
     drop(client);
     worker.join().unwrap();

@@ -132,6 +132,7 @@ fn attach(linux: &mut Linux, number: u32, of: u32) {
         mac: None,
         mtu: None,
         addresses: Vec::new(),
+        routes: Vec::new(),
     };
     linux.attach(request).expect("a port");
 }

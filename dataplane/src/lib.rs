@@ -31,7 +31,7 @@ pub mod rules;
 pub use error::{AttachError, ChangeError, Error, KernelError};
 pub use model::{
     AttachRequest, Attached, BridgeRow, Change, LanSnapshot, LocalMac, Observation, Pod, PortId, PortSnapshot,
-    RemoteRow, Snapshot,
+    RemoteRow, Route, Snapshot,
 };
 pub use plan::plan;
 

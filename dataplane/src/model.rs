@@ -175,6 +175,27 @@ pub struct AttachRequest {
     pub mtu: Option<u32>,
     /// Addresses of the pod's end, with their prefix lengths.
     pub addresses: Vec<IpNet>,
+    /// Routes of the pod through this interface.
+    pub routes: Vec<Route>,
+}
+
+/// A route of a pod; what is absent is the kernel's default.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Route {
+    /// Where to.
+    pub destination: IpNet,
+    /// The next hop; absent: on the link.
+    pub gateway: Option<IpAddr>,
+    /// The MTU of the path in bytes.
+    pub mtu: Option<u32>,
+    /// The segment size that TCP advertises, in bytes.
+    pub advmss: Option<u32>,
+    /// The priority; the lowest wins.
+    pub priority: Option<u32>,
+    /// The routing table.
+    pub table: Option<u32>,
+    /// The scope as in `rtnetlink(7)`.
+    pub scope: Option<u8>,
 }
 
 /// The pod's side of an attachment.

@@ -34,6 +34,7 @@ fn request() -> AttachRequest {
         mac: None,
         mtu: None,
         addresses: Vec::new(),
+        routes: Vec::new(),
     }
 }
 

@@ -44,6 +44,7 @@ fn kernel() -> Memory {
                 mac: None,
                 mtu: None,
                 addresses: Vec::new(),
+                routes: Vec::new(),
             };
             memory.attach(request).unwrap();
         }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cni::server::{Connection, Received};
 use cni::transport::{receive, send};
-use cni::{Attached, ErrorCode, ErrorReply, Reply, Request, Status};
+use cni::{Attached, ErrorCode, ErrorReply, Page, Reply, Request, Status};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use crate::octets::Choices;
@@ -71,9 +71,10 @@ fn reply_to(received: Received) -> Reply {
             })
         }
         Received::Detach(_) => Reply::Done,
-        Received::Check(attachment, _) => {
-            ErrorReply::new(ErrorCode::INTERNAL, attachment.container_id.to_string(), "it differs").into()
+        Received::Check(expected, _) => {
+            ErrorReply::new(ErrorCode::INTERNAL, expected.attachment.container_id.to_string(), "it differs").into()
         }
+        Received::List(list) => Reply::Attachments(Page::of(&list, list.after.clone())),
         Received::Status => {
             Reply::Status(Status { ready: true, reason: String::new(), attachments: 0, version: "0".to_owned() })
         }

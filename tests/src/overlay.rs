@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use cni::client::{Client, ClientError};
-use cni::{Attach, Attachment, PodDescriptors};
+use cni::{Attach, Attachment, Origin, PodDescriptors};
 use daemon::control;
 use daemon::show::{MacRow, PeerRow, RouteRow, Rows, Topic, VniRow};
 use nix::sys::signal::Signal;
@@ -326,6 +326,8 @@ pub fn attach(device: &Host, vni: u32, mac: &str, address: &str) -> Attach {
         mac: Some(mac.parse().unwrap_or_else(|error| panic!("{error}"))),
         ips: vec![address.parse().unwrap_or_else(|error| panic!("{error}"))],
         mtu: None,
+        routes: Vec::new(),
+        origin: Origin::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use bgp_core::types::{MacAddr, Vni};
 use cni::server::Received;
-use cni::{Attach, ErrorCode, ErrorReply, PodDescriptors, Reply, Status};
+use cni::{Attach, ErrorCode, ErrorReply, Expected, PodDescriptors, Reply, Status};
 use dataplane::actor::Handle;
 use dataplane::{AttachError, AttachRequest, Attached, Pod, PortId};
 
@@ -28,7 +28,13 @@ impl Worker {
                 self.detach(port_id(&attachment), reply);
                 return;
             }
-            Received::Check(attachment, _) => self.check(&port_id(&attachment)),
+            Received::Check(expected, _) => self.check(&expected),
+            Received::List(list) => ErrorReply::new(
+                ErrorCode::TRY_AGAIN_LATER,
+                format!("this worker cannot list the attachments of the network {}", list.network),
+                "it collects stale ones by itself; nothing has to be done",
+            )
+            .into(),
             Received::Status => self.status(),
         };
         // A plugin that went away meanwhile asks again if it matters.
@@ -56,6 +62,7 @@ impl Worker {
             mac: attach.mac.map(|mac| MacAddr(mac.octets())),
             mtu: attach.mtu.map(cni::Mtu::get),
             addresses: attach.ips.clone(),
+            routes: attach.routes.iter().map(route).collect(),
         };
         let ips: Vec<IpAddr> = attach.ips.iter().map(ipnet::IpNet::addr).collect();
         let dataplane = self.dataplane.clone();
@@ -109,15 +116,24 @@ impl Worker {
         });
     }
 
-    fn check(&self, port: &PortId) -> Reply {
-        match self.core.ports().get(port) {
-            Some(_) => Reply::Done,
-            None => ErrorReply::new(
+    fn check(&self, expected: &Expected) -> Reply {
+        let port = port_id(&expected.attachment);
+        let Some(found) = self.core.ports().get(&port) else {
+            return ErrorReply::new(
                 ErrorCode::UNKNOWN_CONTAINER,
                 format!("{port} is not attached"),
                 "it never was, or its pod is gone; add it again",
             )
+            .into();
+        };
+        match expected.vni.filter(|vni| vni.get() != found.vni.get()) {
+            Some(vni) => ErrorReply::new(
+                ErrorCode::CHECK_FAILED,
+                format!("{port} is on the LAN with VNI {}, not on {vni}", found.vni),
+                "the configuration was changed after the interface was added; delete it and add it again",
+            )
             .into(),
+            None => Reply::Done,
         }
     }
 
@@ -140,6 +156,18 @@ pub(crate) async fn remove(dataplane: &Handle, port: PortId) {
 
 fn port_id(attachment: &cni::Attachment) -> PortId {
     PortId::attachment(attachment.container_id.as_str(), attachment.interface.as_str())
+}
+
+fn route(route: &cni::Route) -> dataplane::Route {
+    dataplane::Route {
+        destination: route.destination,
+        gateway: route.gateway,
+        mtu: route.mtu,
+        advmss: route.advmss,
+        priority: route.priority,
+        table: route.table,
+        scope: route.scope,
+    }
 }
 
 fn invalid(what: &str, cure: &str) -> Reply {

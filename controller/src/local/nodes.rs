@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cni::client::Client;
-use cni::{Attach, Attachment, PodDescriptors};
+use cni::{Attach, Attachment, Origin, PodDescriptors};
 use daemon::show::{Rows, Topic};
 
 use super::daemons::{Daemon, DaemonSpec};
@@ -191,6 +191,8 @@ fn request(device: &str, interface: &Interface, vni: u32) -> Result<Attach, cni:
         mac: interface.mac.map(|mac| mac.0.try_into()).transpose()?,
         ips: Vec::new(),
         mtu: Some(DEVICE_MTU.try_into()?),
+        routes: Vec::new(),
+        origin: Origin::default(),
     })
 }
 

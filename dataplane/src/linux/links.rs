@@ -9,10 +9,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use bgp_core::types::{MacAddr, Vni};
-use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     BridgeStpState, InfoData, InfoKind, InfoPortKind, InfoVeth, LinkAttribute, LinkMessage,
 };
@@ -20,8 +18,8 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, Link
 use tracing::{debug, warn};
 
 use super::socket::{Batch, Socket};
-use super::wire::{self, Link, LinkKind};
-use super::{Linux, bridge_name, tunnel_name};
+use super::wire::{Link, LinkKind};
+use super::{Linux, bridge_name, pod, tunnel_name};
 use crate::{AttachError, AttachRequest, Attached, ChangeError, Error, KernelError, Pod, PortId};
 
 /// What crosses a port although it is addressed to the bridge group: everything but PAUSE, which the kernel never
@@ -39,7 +37,7 @@ const MODIFY: u16 = 0;
 /// What breaks again while it is mended is mended at once, but not for ever.
 const REPAIR_ROUNDS: usize = 4;
 
-fn set(message: LinkMessage) -> RouteNetlinkMessage {
+pub(super) fn set(message: LinkMessage) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(message)
 }
 
@@ -297,7 +295,7 @@ impl Linux {
         if self.table.link_named(&name).is_some() {
             return Err(AttachError::Exists { port: request.port });
         }
-        let AttachRequest { port, vni, lan, pod, interface, mac, addresses, .. } = request;
+        let AttachRequest { port, vni, lan, pod, interface, mac, addresses, routes, .. } = request;
         let Pod::Descriptors { namespace, netlink } = pod else {
             return Err(invalid("the pod", "a network namespace and a netlink socket inside it"));
         };
@@ -307,7 +305,7 @@ impl Linux {
         let made = self
             .ensure_bridge(vni, &lan)
             .and_then(|bridge| self.create_veth(bridge, &veth))
-            .and_then(|()| configure_pod(&mut inside, &interface, &addresses))
+            .and_then(|()| pod::configure(&mut inside, &interface, &addresses, &routes))
             .and_then(|mac| self.attached(name.clone(), mac, mtu));
         if made.is_err() {
             let leaving = self.table.link_named(&name).map(|link| link.index).into_iter().collect();
@@ -450,7 +448,7 @@ impl Linux {
     }
 }
 
-fn invalid(what: impl Into<String>, expected: &str) -> AttachError {
+pub(super) fn invalid(what: impl Into<String>, expected: &str) -> AttachError {
     AttachError::Invalid { what: what.into(), expected: expected.to_owned() }
 }
 
@@ -462,48 +460,4 @@ struct Veth<'a> {
     interface: &'a str,
     mac: Option<MacAddr>,
     namespace: &'a OwnedFd,
-}
-
-/// Brings the pod's end up, gives it its addresses, and reads its MAC.
-fn configure_pod(inside: &mut Socket, interface: &str, addresses: &[IpNet]) -> Result<MacAddr, AttachError> {
-    let find = RouteNetlinkMessage::GetLink(LinkUnspec::new_with_name(interface).build());
-    let link = inside
-        .get(find, |message| wire::link(message.body))
-        .map_err(|cause| AttachError::kernel(format!("finding {interface} in the pod"), cause))?;
-    let mac = link.mac.ok_or_else(|| invalid(format!("{interface}'s link layer"), "Ethernet"))?;
-    let mut batch = Batch::default();
-    // Addresses first: the kernel announces them when the link comes up.
-    for &address in addresses {
-        batch.push(RouteNetlinkMessage::NewAddress(address_message(link.index, address)), NLM_F_CREATE | NLM_F_EXCL);
-    }
-    batch.push(set(LinkUnspec::new_with_index(link.index).up().build()), MODIFY);
-    for (at, result) in inside.transact(&mut batch).into_iter().enumerate() {
-        result.map_err(|cause| match addresses.get(at) {
-            Some(address) => AttachError::kernel(format!("adding the address {address} to {interface}"), cause),
-            None => AttachError::kernel(format!("bringing {interface} up in the pod"), cause),
-        })?;
-    }
-    Ok(mac)
-}
-
-fn address_message(index: u32, address: IpNet) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.index = index;
-    message.header.prefix_len = address.prefix_len();
-    message.attributes.push(AddressAttribute::Address(address.addr()));
-    match address {
-        IpNet::V4(v4) => {
-            message.header.family = netlink_packet_route::AddressFamily::Inet;
-            message.attributes.push(AddressAttribute::Local(address.addr()));
-            if v4.prefix_len() < 31 {
-                message.attributes.push(AddressAttribute::Broadcast(v4.broadcast()));
-            }
-        }
-        IpNet::V6(_) => {
-            message.header.family = netlink_packet_route::AddressFamily::Inet6;
-            // Usable at once: whoever assigned it answers for its uniqueness.
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
-    }
-    message
 }

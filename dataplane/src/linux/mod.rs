@@ -23,6 +23,7 @@
 mod fdb;
 mod links;
 mod namespace;
+mod pod;
 mod socket;
 mod table;
 mod underlay;

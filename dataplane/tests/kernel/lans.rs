@@ -3,7 +3,7 @@
 use super::sandbox::*;
 use bgp_core::types::MacAddr;
 use dataplane::linux::{Config, Linux, Mode};
-use dataplane::{AttachError, ChangeError, Dataplane, Error, Observation, PortId};
+use dataplane::{AttachError, ChangeError, Dataplane, Error, Observation, PortId, Route};
 use evpn::forwarding::Key;
 
 #[test]
@@ -228,6 +228,70 @@ fn a_refused_attachment_leaves_nothing_behind() {
         let inside = sh("ip -n a addr show eth0");
         assert!(inside.contains("mtu 1300") && inside.contains("10.0.0.1/24 brd 10.0.0.255"), "{inside}");
         assert!(matches!(linux.attach(request("a", 7)), Err(AttachError::Exists { .. })));
+    });
+}
+
+#[test]
+fn the_first_frame_of_a_new_member_reaches_the_others() {
+    sandbox(|| {
+        let mut linux = node();
+        pod(&mut linux, "a", 7, None);
+        quiet_namespace("b");
+        let mut wire = Wire::new("a");
+        for n in 1..=20 {
+            linux.attach(request("b", 7)).unwrap();
+            speak("b", mac(n));
+            eventually("the frame of a new member", || wire.heard(mac(n)));
+            linux.detach(&[PortId::attachment("b", "eth0")]).unwrap();
+        }
+    });
+}
+
+#[test]
+fn routes_lead_through_the_interface_with_all_that_they_say() {
+    sandbox(|| {
+        let mut linux = node();
+        sh("ip netns add a");
+        let plain = |destination: &str, gateway: Option<&str>| Route {
+            destination: destination.parse().unwrap(),
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+        };
+        let mut wanted = request("a", 7);
+        wanted.addresses = ["10.0.0.1/24", "fd00::1/64"].map(|address| address.parse().unwrap()).to_vec();
+        wanted.routes = vec![
+            plain("0.0.0.0/0", Some("10.0.0.254")),
+            plain("192.0.2.0/24", None),
+            plain("::/0", Some("fd00::fe")),
+            Route {
+                mtu: Some(1_400),
+                advmss: Some(1_300),
+                priority: Some(50),
+                table: Some(1_000),
+                ..plain("198.51.100.0/24", Some("10.0.0.253"))
+            },
+        ];
+        linux.attach(wanted).unwrap();
+        let routes = sh("ip -n a route show table all; ip -n a -6 route show");
+        for wanted in [
+            "default via 10.0.0.254 dev eth0",
+            "192.0.2.0/24 dev eth0 scope link",
+            "default via fd00::fe dev eth0",
+            "198.51.100.0/24 via 10.0.0.253 dev eth0 table 1000 metric 50 mtu 1400 advmss 1300",
+        ] {
+            assert!(routes.contains(wanted), "{wanted}: {routes}");
+        }
+        // A route that the kernel refuses costs the whole attachment.
+        sh("ip netns add b");
+        let mut wanted = request("b", 8);
+        wanted.routes = vec![plain("192.0.2.0/24", Some("203.0.113.1"))];
+        let error = linux.attach(wanted).unwrap_err();
+        assert!(error.to_string().contains("192.0.2.0/24"), "{error}");
+        assert!(!devices().contains("br8"));
     });
 }
 

@@ -150,6 +150,7 @@ pub fn request(pod: &str, of: u32) -> AttachRequest {
         mac: None,
         mtu: None,
         addresses: Vec::new(),
+        routes: Vec::new(),
     }
 }
 

@@ -296,5 +296,6 @@ fn request(pod: &Attachment) -> AttachRequest {
         mac: Some(pod.mac),
         mtu: None,
         addresses: Vec::new(),
+        routes: Vec::new(),
     }
 }
