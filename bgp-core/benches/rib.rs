@@ -49,6 +49,7 @@ fn reflector(clients: u32, constrained: bool) -> Rib {
             long_lived_known: true,
             families: families.into(),
             limits: PeerLimits::default(),
+            permission: Default::default(),
             sent_types: RouteTypes::ALL,
         };
         rib.peer_up(PeerId(client), info, Instant::ZERO);

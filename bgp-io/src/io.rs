@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bgp_core::session::{State, Statistics, StopReason};
-use bgp_core::types::PeerId;
+use bgp_core::types::{AddressFamily, PeerId};
 use bytes::Bytes;
 use ipnet::IpNet;
 use socket2::Socket;
@@ -195,6 +195,13 @@ impl Io {
                 mail.stop = Some(reason);
                 mail.start = false;
             });
+        }
+    }
+
+    /// Asks the peer to announce all its routes of a family again (RFC 2918), unless the session is another one by now.
+    pub fn request_refresh(&mut self, peer: PeerId, session: SessionId, family: AddressFamily) {
+        if let Some(entry) = self.peers.get(&peer) {
+            entry.mailbox.leave_mail(|mail| mail.refresh = Some((session, family)));
         }
     }
 

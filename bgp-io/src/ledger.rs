@@ -296,6 +296,11 @@ impl fmt::Display for Text<'_> {
     }
 }
 
+/// Keys of routes that were announced, as a list for a log line.
+pub(crate) fn list_keys(keys: &[bgp_core::wire::EvpnKey]) -> String {
+    keys.iter().map(|key| format!("+{key}")).collect::<Vec<_>>().join(" ")
+}
+
 /// Keys of routes, announced and withdrawn, as a list for a log line.
 pub(crate) fn list_routes(update: &bgp_core::wire::Update) -> String {
     use bgp_core::wire::message::{Routes, Unreach};

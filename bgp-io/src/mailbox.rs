@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bgp_core::session::{State, Statistics, StopReason};
+use bgp_core::types::AddressFamily;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -52,6 +53,8 @@ pub(crate) struct Mail {
     pub(crate) spec: Option<Box<PeerSpec>>,
     pub(crate) start: bool,
     pub(crate) stop: Option<StopReason>,
+    /// One family is all that is ever asked for.
+    pub(crate) refresh: Option<(SessionId, AddressFamily)>,
     pub(crate) leave: Option<Leave>,
     pub(crate) incoming: VecDeque<Accepted>,
     pub(crate) batch: Option<(SessionId, Vec<Bytes>)>,

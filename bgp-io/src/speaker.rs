@@ -6,19 +6,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bgp_core::rib::rules as rib_rules;
-use bgp_core::rib::{NearLimit, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig, RouteTypes};
+use bgp_core::rib::{
+    Forbidden, NearLimit, PeerClass, PeerInfo, PeerLimits, Permission, Rejudged, Rib, RibConfig, RouteTypes,
+};
 use bgp_core::rule::{Action, Rule};
 use bgp_core::session::{DownReason, Negotiated, Retention, State, StopReason};
 use bgp_core::time::Instant;
-use bgp_core::types::PeerId;
+use bgp_core::types::{AddressFamily, PeerId};
 use bgp_core::wire::{EncodeContext, MaxMessage, Update};
 use bytes::BytesMut;
 
 use crate::api::{Event, Incoming, IoError, PeerSpec, SessionId};
 use crate::io::Io;
-use crate::ledger::{Evidence, Ledger, Who, list_routes};
+use crate::ledger::{Evidence, Ledger, Who, list_keys, list_routes};
 use crate::rules;
 
 /// Octets handed to a writer at a time: several full socket writes, little enough that newer state soon follows.
@@ -33,6 +36,13 @@ pub struct Neighbor {
     pub class: PeerClass,
     /// What it may cost.
     pub limits: PeerLimits,
+    /// What people call it: the name of its Node, or of the router.
+    pub name: Option<Arc<str>>,
+    /// Of whom and of which LANs it may announce routes. A change judges anew what it has announced and disturbs nothing
+    /// else.
+    pub permission: Arc<Permission>,
+    /// Where people change that permission, as it is put into messages.
+    pub permission_source: &'static str,
     /// The EVPN route types that it is sent.
     pub sent_types: RouteTypes,
     /// It came by itself from an accepted prefix, and is forgotten when nothing of it is left.
@@ -40,6 +50,18 @@ pub struct Neighbor {
 }
 
 impl Neighbor {
+    /// Its address, and its name if it has one: `192.0.2.1 (worker-1)`.
+    pub fn label(&self) -> String {
+        let address = self.spec.address.ip();
+        self.name.as_ref().map_or_else(|| address.to_string(), |name| format!("{address} ({name})"))
+    }
+
+    /// What was refused, why, and what to do, in words.
+    fn explain(&self, forbidden: &Forbidden) -> String {
+        let (offence, permission, source) = (forbidden.offence, &self.permission, self.permission_source);
+        format!("{} announced {offence} and may announce {permission}; if it is right, change {source}", self.label())
+    }
+
     /// What the peer is in this session: whether it is in our AS tells its OPEN, whatever was expected.
     pub fn class_of(&self, negotiated: &Negotiated) -> PeerClass {
         match self.class {
@@ -58,6 +80,8 @@ struct Peer {
     established: u64,
     updates: u64,
     last_error: Option<String>,
+    /// The last refusal by its permission, in words.
+    last_refusal: Option<String>,
     /// When a dynamic peer without a session may be forgotten.
     retires: Option<Instant>,
 }
@@ -90,6 +114,8 @@ pub struct PeerStatus<'a> {
     pub updates: u64,
     /// The last failure, in words.
     pub last_error: Option<&'a str>,
+    /// The last refusal of a route that the peer may not announce, in words.
+    pub last_refusal: Option<&'a str>,
 }
 
 /// Sessions and the RIB that they feed.
@@ -161,11 +187,47 @@ impl Speaker {
         let id = self.peer_at(address).unwrap_or_else(|| self.free_id());
         self.io.set_peer(id, neighbor.spec.clone())?;
         self.by_address.insert(address, id);
+        let permission = Arc::clone(&neighbor.permission);
         match self.slot(id) {
             Some(peer) => peer.neighbor = neighbor,
             None => self.insert(id, neighbor),
         }
+        self.permit(id, permission);
         Ok(id)
+    }
+
+    /// Judges by a permission what the peer has announced, and asks for what it may have refused before.
+    fn permit(&mut self, id: PeerId, permission: Arc<Permission>) {
+        let rejudged = self.rib.set_permission(id, permission);
+        if rejudged != Rejudged::default()
+            && let Some(peer) = self.slot(id)
+        {
+            peer.last_refusal = None;
+        }
+        for forbidden in &rejudged.forbidden {
+            self.note_forbidden(id, forbidden, || Evidence {
+                routes: list_keys(&forbidden.keys),
+                ..Evidence::default()
+            });
+        }
+        let session = self.slot(id).and_then(|peer| peer.session.as_ref()).filter(|_| rejudged.refresh);
+        match session.map(|session| (session.id, session.negotiated.route_refresh)) {
+            Some((session, true)) => self.io.request_refresh(id, session, AddressFamily::EVPN),
+            // Only a new session makes it say everything again.
+            Some((_, false)) => self.io.stop(id, StopReason::Reset { administrative: false }),
+            None => {}
+        }
+    }
+
+    /// Enters routes that the peer may not announce into the ledger.
+    fn note_forbidden(&mut self, id: PeerId, forbidden: &Forbidden, evidence: impl FnOnce() -> Evidence) {
+        let ledger = self.ledger.clone();
+        let Some(peer) = self.slot(id) else { return };
+        let detail = peer.neighbor.explain(forbidden);
+        peer.last_refusal = Some(detail.clone());
+        let who = Who::Peer(peer.neighbor.spec.address.ip());
+        let (rule, routes) = (forbidden.offence.rule(), forbidden.routes as u64);
+        ledger.note(who, rule, Action::WithdrawRoute, routes, || Evidence { detail, ..evidence() });
     }
 
     fn free_id(&self) -> PeerId {
@@ -182,6 +244,7 @@ impl Speaker {
             established: 0,
             updates: 0,
             last_error: None,
+            last_refusal: None,
             retires: None,
         };
         let index = id.0 as usize;
@@ -219,6 +282,7 @@ impl Speaker {
                 established: peer.established,
                 updates: peer.updates,
                 last_error: peer.last_error.as_deref(),
+                last_refusal: peer.last_refusal.as_deref(),
             })
         })
     }
@@ -270,11 +334,12 @@ impl Speaker {
         let class = peer.neighbor.class_of(&negotiated);
         let address = peer.neighbor.spec.address.ip();
         let info = PeerInfo {
+            permission: Arc::clone(&peer.neighbor.permission),
             sent_types: peer.neighbor.sent_types,
             ..PeerInfo::new(class, address, peer.neighbor.limits, &negotiated)
         };
         tracing::info!(
-            peer = %peer.neighbor.spec.address.ip(),
+            peer = %peer.neighbor.label(),
             asn = %negotiated.remote_asn,
             router_id = %negotiated.remote_router_id,
             ?class,
@@ -285,6 +350,7 @@ impl Speaker {
         }
         let Some(peer) = self.slot(id) else { return };
         peer.established += 1;
+        peer.last_refusal = None;
         peer.state = State::Established;
         peer.session = Some(Session { id: session, since: now, negotiated, ready: true, ending: false });
         self.rib.peer_up(id, info, now);
@@ -318,6 +384,10 @@ impl Speaker {
             if let Some(rule) = self.rib.objection(id, &update) {
                 let routes = update.reach.as_ref().map_or(0, |reach| reach.routes.len() as u64);
                 self.ledger.note(who, rule, Action::WithdrawRoute, routes, || evidence(&update));
+            } else {
+                for forbidden in self.rib.forbidden(id, &update) {
+                    self.note_forbidden(id, &forbidden, || evidence(&update));
+                }
             }
             let kept = self.rib.may_exceed(id, &update).then(|| update.clone());
             let outcome = self.rib.update(id, update, now);
@@ -361,7 +431,7 @@ impl Speaker {
         let Some(peer) = self.slot(id) else { return };
         peer.session = None;
         let why = reason.cause.to_string();
-        tracing::info!(peer = %peer.neighbor.spec.address.ip(), %why, keeps = %kept(&reason.keeps), "session down");
+        tracing::info!(peer = %peer.neighbor.label(), %why, keeps = %kept(&reason.keeps), "session down");
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, now);
         self.begin_to_retire(id);

@@ -253,7 +253,7 @@ impl PeerTask {
     }
 
     fn open_mail(&mut self) {
-        let Mail { spec, start, stop, leave, incoming, batch } = self.mailbox.take();
+        let Mail { spec, start, stop, refresh, leave, incoming, batch } = self.mailbox.take();
         let now = self.clock.now();
         if let Some((session, batch)) = batch {
             self.begin_batch(session, batch);
@@ -263,6 +263,11 @@ impl PeerTask {
         }
         for accepted in incoming {
             self.add_incoming(accepted);
+        }
+        if let Some((session, family)) = refresh
+            && self.session.is_some_and(|(_, current)| current == session)
+        {
+            self.peer.request_refresh(now, family);
         }
         if let Some(reason) = stop {
             self.peer.stop(now, reason);

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 pub use crate::section::{AcceptEntry, PeerEntry};
+pub use crate::vnis::VniRange;
 
 /// The port of BGP (RFC 4271 section 4).
 pub const BGP_PORT: u16 = 179;
@@ -230,6 +231,13 @@ pub struct PeerSettings {
     pub strip_attributes: Option<Vec<u8>>,
     /// The EVPN route types that the peer is sent, each once or more. Default: all.
     pub route_types: Option<Vec<u8>>,
+    /// What people call the peer, in logs and `show peers`. Default: none.
+    pub name: Option<String>,
+    /// Addresses that the peer's routes may carry as next hop, as originator of types 3 and 4, and as PMSI endpoint; other
+    /// routes are treated as withdrawn. Default: any.
+    pub next_hops: Option<Vec<IpAddr>>,
+    /// VNIs that the peer may announce by label and by route target; other routes are treated as withdrawn. Default: any.
+    pub vnis: Option<Vec<VniRange>>,
 }
 
 impl PeerSettings {
@@ -269,6 +277,9 @@ impl PeerSettings {
             unknown_route_types: self.unknown_route_types.or(defaults.unknown_route_types),
             strip_attributes: self.strip_attributes.or(defaults.strip_attributes),
             route_types: self.route_types.or(defaults.route_types),
+            name: self.name.or(defaults.name),
+            next_hops: self.next_hops.or(defaults.next_hops),
+            vnis: self.vnis.or(defaults.vnis),
         }
     }
 
@@ -313,6 +324,18 @@ impl PeerSettings {
         }
         problems.require(self.route_types.as_ref().is_none_or(|types| !types.is_empty()), || {
             format!("{place}: route_types is empty, so the peer would be sent nothing; name types, for instance [2, 3]")
+        });
+        for (is_empty, key) in [
+            (self.next_hops.as_ref().is_some_and(Vec::is_empty), "next_hops"),
+            (self.vnis.as_ref().is_some_and(Vec::is_empty), "vnis"),
+        ] {
+            problems.require(!is_empty, || {
+                format!("{place}: {key} is empty, so the peer could announce nothing; leave it out to allow any")
+            });
+        }
+        let fit = |name: &String| (1..=253).contains(&name.len()) && !name.chars().any(char::is_control);
+        problems.require(self.name.as_ref().is_none_or(fit), || {
+            format!("{place}: name is empty, longer than 253 bytes, or has control characters; give a shorter text")
         });
         if let Some(password) = &self.password {
             problems.require((1..=80).contains(&password.len()), || {

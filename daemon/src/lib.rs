@@ -25,3 +25,4 @@ mod section;
 pub mod service;
 pub mod show;
 pub mod speaker;
+mod vnis;

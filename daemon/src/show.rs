@@ -26,6 +26,9 @@ pub enum Topic {
 pub struct PeerRow {
     /// Address of the peer.
     pub address: String,
+    /// What people call it: the name of its Node, or of the router.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Its AS.
     pub asn: u32,
     /// Its BGP identifier, once known.
@@ -48,6 +51,12 @@ pub struct PeerRow {
     pub updates_received: u64,
     /// Times that the session was established.
     pub established_count: u64,
+    /// Routes refused in this session because the peer may not announce them.
+    #[serde(default)]
+    pub refused_routes: u64,
+    /// What the last of them said, and how to allow it.
+    #[serde(default)]
+    pub last_refusal: Option<String>,
     /// Why the last session ended.
     pub last_error: Option<String>,
 }
@@ -172,7 +181,7 @@ impl Rows {
     pub fn table(&self) -> String {
         match self {
             Self::Peers(rows) => table(
-                &["PEER", "AS", "ROLE", "STATE", "UP", "ROUTES", "STALE", "LAST ERROR"],
+                &["PEER", "NAME", "AS", "ROLE", "STATE", "UP", "ROUTES", "STALE", "REFUSED", "LAST ERROR"],
                 rows.iter().map(PeerRow::cells),
             ),
             Self::Routes(rows) => table(
@@ -202,6 +211,7 @@ impl PeerRow {
     fn cells(&self) -> Vec<String> {
         vec![
             self.address.clone(),
+            self.name.clone().unwrap_or_else(|| "-".into()),
             self.asn.to_string(),
             self.role.clone(),
             self.state.clone(),
@@ -211,7 +221,8 @@ impl PeerRow {
                 0 => self.stale_routes.to_string(),
                 long_lived => format!("{} ({long_lived} long-lived)", self.stale_routes),
             },
-            self.last_error.clone().unwrap_or_else(|| "-".into()),
+            self.refused_routes.to_string(),
+            self.last_error.as_ref().or(self.last_refusal.as_ref()).cloned().unwrap_or_else(|| "-".into()),
         ]
     }
 }

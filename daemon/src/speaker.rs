@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use bgp_core::rib::{PeerClass, PeerLimits, RouteTypes};
+use bgp_core::rib::{PeerClass, PeerLimits, Permission, RouteTypes};
 use bgp_core::session::{LongLivedConfig, PeerConfig, RestartConfig};
 use bgp_core::time::Duration;
 use bgp_core::types::{Asn, RouterId};
@@ -87,6 +88,9 @@ pub fn neighbor(
     Neighbor {
         class,
         limits: limits(settings),
+        name: settings.name.as_deref().map(Into::into),
+        permission: Arc::new(permission(settings)),
+        permission_source: "next_hops or vnis of this peer",
         sent_types: settings.route_types.as_ref().map_or(RouteTypes::ALL, |types| types.iter().copied().collect()),
         dynamic,
         spec: PeerSpec {
@@ -107,6 +111,14 @@ fn long_lived(identity: Identity, class: PeerClass, settings: &PeerSettings) -> 
     let stale_time_secs = settings.long_lived_stale_secs.unwrap_or(default);
     let max_stale_time_secs = settings.long_lived_stale_max_secs.unwrap_or(LONG_LIVED_MAX_SECS);
     (stale_time_secs > 0).then_some(LongLivedConfig { stale_time_secs, max_stale_time_secs })
+}
+
+/// What the peer may announce.
+fn permission(settings: &PeerSettings) -> Permission {
+    Permission {
+        next_hops: settings.next_hops.as_ref().map(|allowed| allowed.iter().copied().collect()),
+        vnis: settings.vnis.as_ref().map(|allowed| allowed.iter().map(|range| (range.first, range.last)).collect()),
+    }
 }
 
 fn limits(settings: &PeerSettings) -> PeerLimits {
@@ -139,6 +151,7 @@ pub fn peer_rows(speaker: &Speaker) -> Vec<PeerRow> {
         let configured = peer.neighbor.spec.session.remote_asn.unwrap_or_default();
         PeerRow {
             address: peer.neighbor.spec.address.ip().to_string(),
+            name: peer.neighbor.name.as_deref().map(str::to_owned),
             asn: session.map_or(configured, |(negotiated, _)| negotiated.remote_asn).0,
             router_id: session.map(|(negotiated, _)| negotiated.remote_router_id.to_string()),
             role: class_name(session.map_or(peer.neighbor.class, |(negotiated, _)| peer.neighbor.class_of(negotiated)))
@@ -151,6 +164,8 @@ pub fn peer_rows(speaker: &Speaker) -> Vec<PeerRow> {
             long_lived_stale_routes: counts.iter().map(|count| count.long_lived_stale as u64).sum(),
             updates_received: peer.updates,
             established_count: peer.established,
+            refused_routes: views.get(&peer.id).map_or(0, |view| view.forbidden),
+            last_refusal: peer.last_refusal.map(str::to_owned),
             last_error: peer.last_error.map(str::to_owned),
         }
     };

@@ -73,6 +73,7 @@ impl Peer {
             families: self.families().map(family).collect(),
             sent_types: self.sent_types(),
             limits: PeerLimits { max_prefixes: 1_000, ..PeerLimits::default() },
+            permission: Default::default(),
         }
     }
 

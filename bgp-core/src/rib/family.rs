@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 
+use super::permission::{Offence, Permission};
 use crate::types::{MacAddr, is_host_address};
-use crate::wire::{Evpn, EvpnKey, RtConstrain, WireNlri};
+use crate::wire::{Evpn, EvpnKey, PathAttributes, Route, RtConstrain, WireNlri};
 
 /// A family that a [`Table`](super::table::Table) can hold.
 pub trait Family: WireNlri {
@@ -29,6 +30,20 @@ pub trait Family: WireNlri {
 
     /// Whether a route with this next hop can be used by anybody.
     fn accepts_next_hop(next_hop: IpAddr) -> bool;
+
+    /// Whether a peer with this permission may announce routes with these attributes, whatever they are.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way.
+    fn check_attributes(permission: &Permission, attributes: &PathAttributes) -> Result<(), Offence>;
+
+    /// Whether a peer with this permission may announce the route, as far as it does not depend on attributes.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way.
+    fn check_route(permission: &Permission, route: &Route<Self>) -> Result<(), Offence>;
 }
 
 impl Family for Evpn {
@@ -63,6 +78,14 @@ impl Family for Evpn {
     fn accepts_next_hop(next_hop: IpAddr) -> bool {
         is_host_address(next_hop)
     }
+
+    fn check_attributes(permission: &Permission, attributes: &PathAttributes) -> Result<(), Offence> {
+        permission.check_attributes(attributes)
+    }
+
+    fn check_route(permission: &Permission, route: &Route<Self>) -> Result<(), Offence> {
+        permission.check_route(&route.key, &route.payload)
+    }
 }
 
 impl Family for RtConstrain {
@@ -79,5 +102,14 @@ impl Family for RtConstrain {
 
     fn accepts_next_hop(_next_hop: IpAddr) -> bool {
         true
+    }
+
+    /// A membership only asks, and is not passed on.
+    fn check_attributes(_permission: &Permission, _attributes: &PathAttributes) -> Result<(), Offence> {
+        Ok(())
+    }
+
+    fn check_route(_permission: &Permission, _route: &Route<Self>) -> Result<(), Offence> {
+        Ok(())
     }
 }

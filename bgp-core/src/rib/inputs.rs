@@ -1,5 +1,7 @@
 //! What peers do to the RIB: sessions up and down, UPDATEs, refreshes.
 
+use std::sync::Arc;
+
 use super::attribute_store::Source;
 use super::export::admit;
 use super::family::Family;
@@ -27,6 +29,8 @@ pub struct Peer {
     pub info: PeerInfo,
     /// The session is established.
     pub up: bool,
+    /// Routes refused by its permission in this session, or since the permission changed.
+    pub forbidden: u64,
     /// The hold on our end-of-RIB to it is over.
     pub hold_over: bool,
     /// When that is.
@@ -84,6 +88,8 @@ impl Rib {
                 self.purge(peer, family);
             }
         }
+        // What is kept from its last session must be allowed in this one.
+        self.set_permission(peer, Arc::clone(&info.permission));
         self.enter(peer, &info, now);
         let max_message = if info.extended_message { MaxMessage::Extended } else { MaxMessage::Standard };
         let context = EncodeContext { four_octet_as: info.four_octet_as, max_message };
@@ -121,7 +127,7 @@ impl Rib {
             self.gates.at(state.retained.expires());
         }
         self.gates.at(Some(hold_until));
-        let state = Peer { info: info.clone(), up: true, hold_over: false, hold_until, families };
+        let state = Peer { info: info.clone(), up: true, forbidden: 0, hold_over: false, hold_until, families };
         self.peers.insert(peer, state);
     }
 
@@ -271,14 +277,17 @@ impl Rib {
         }
         let info = &state.info;
         let source = Source { peer, class: info.class, router_id: info.router_id, address: info.address };
-        let limits: PeerLimits = info.limits;
-        let input = Input { source: &source, limits: &limits, config: &self.config };
+        let (limits, permission): (PeerLimits, _) = (info.limits, Arc::clone(&info.permission));
+        let input = Input { source: &source, limits: &limits, permission: &permission, config: &self.config };
         match routes {
             Routes::Evpn(routes) => self.evpn.announce(&input, attributes, routes, outcome, |_, _| {}),
             Routes::RtConstrain(routes) => {
                 let note = |key: &RtMembership, held: bool| interest.push(change(key, held));
                 self.memberships.announce(&input, attributes, routes, outcome, note);
             }
+        }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.forbidden += outcome.forbidden as u64;
         }
     }
 

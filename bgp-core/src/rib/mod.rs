@@ -19,6 +19,7 @@
 //! | `update_group`, `log`, `member`, `bits` | the fan-out |
 //! | `rt_constrain` | what a peer's memberships let through |
 //! | `plane` | one family: table and groups |
+//! | `permission` | of whom and of which LANs a peer may announce routes |
 //! | `retention` | how long routes outlive their session |
 //! | `inputs`, `restart`, `show` | the facade: what peers do, end-of-RIB and timers, views |
 
@@ -33,6 +34,7 @@ mod inputs;
 mod log;
 mod member;
 mod peer;
+mod permission;
 mod plane;
 mod restart;
 mod retention;
@@ -58,6 +60,7 @@ mod view;
 pub use config::{LOCAL_PEER, LimitExceeded, NearLimit, PeerLimits, RibConfig, Role};
 pub use decision::Reason;
 pub use peer::{PeerClass, PeerFamily, PeerInfo};
+pub use permission::{Forbidden, Offence, Permission, Rejudged, VniRanges};
 pub use route_types::RouteTypes;
 pub use view::{BestRoute, FamilyCounters, PeerView, RibStats, RouteChange, RouteView, UpdateOutcome};
 
@@ -116,7 +119,8 @@ impl Rib {
     /// Announces an own route, or replaces it.
     pub fn originate(&mut self, route: Route<Evpn>, attributes: PathAttributes) {
         let limits = PeerLimits::UNLIMITED;
-        let input = Input { source: &self.local, limits: &limits, config: &self.config };
+        let permission = Permission::default();
+        let input = Input { source: &self.local, limits: &limits, permission: &permission, config: &self.config };
         self.evpn.announce(&input, attributes, vec![route], &mut UpdateOutcome::default(), |_, _| {});
     }
 
@@ -128,7 +132,8 @@ impl Rib {
     /// Announces interest in route targets.
     pub fn originate_membership(&mut self, membership: RtMembership) {
         let limits = PeerLimits::UNLIMITED;
-        let input = Input { source: &self.local, limits: &limits, config: &self.config };
+        let permission = Permission::default();
+        let input = Input { source: &self.local, limits: &limits, permission: &permission, config: &self.config };
         let attributes = PathAttributes::new(self.config.local_address);
         let routes = vec![Route { key: membership, payload: () }];
         self.memberships.announce(&input, attributes, routes, &mut UpdateOutcome::default(), |_, _| {});

@@ -1,10 +1,12 @@
 //! A peer as the RIB sees it: its class, its identity, and what was negotiated.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::config::PeerLimits;
+use super::permission::Permission;
 use super::route_types::RouteTypes;
 use crate::session::Negotiated;
 use crate::types::{AddressFamily, Asn, RouterId};
@@ -45,12 +47,14 @@ pub struct PeerInfo {
     pub families: SmallVec<[PeerFamily; 2]>,
     /// What the peer may cost.
     pub limits: PeerLimits,
+    /// Of whom and of which LANs it may announce routes.
+    pub permission: Arc<Permission>,
     /// The EVPN route types that it is sent.
     pub sent_types: RouteTypes,
 }
 
 impl PeerInfo {
-    /// What the session layer agreed on with a peer of this class at this address. It is sent all route types.
+    /// What the session layer agreed on with a peer of this class at this address. It may announce and is sent everything.
     pub fn new(class: PeerClass, address: IpAddr, limits: PeerLimits, negotiated: &Negotiated) -> Self {
         let families = negotiated.families.iter().map(|family| PeerFamily {
             family: *family,
@@ -69,6 +73,7 @@ impl PeerInfo {
             long_lived_known: negotiated.long_lived_known,
             families: families.collect(),
             limits,
+            permission: Arc::default(),
             sent_types: RouteTypes::ALL,
         }
     }

@@ -13,6 +13,7 @@ use super::config::{LimitExceeded, NearLimit, PeerLimits, RibConfig};
 use super::export::{ExportPolicy, admit};
 use super::family::Family;
 use super::member::Member;
+use super::permission::Permission;
 use super::rt_constrain::{Filter, Interest, MembershipChange};
 use super::table::{DestinationId, Inserted, Table};
 use super::update_group::{Batch, GroupKey, UpdateGroup};
@@ -108,8 +109,9 @@ impl<F: Family> Plane<F> {
         mut changed: impl FnMut(&F::Key, bool),
     ) {
         let peer = input.source.peer;
-        if admit(input.config, input.limits, &attributes, F::accepts_next_hop).is_err() {
-            outcome.refused += routes.len();
+        let usable = admit(input.config, input.limits, &attributes, F::accepts_next_hop).is_ok();
+        if !usable || F::check_attributes(input.permission, &attributes).is_err() {
+            *if usable { &mut outcome.forbidden } else { &mut outcome.refused } += routes.len();
             for route in routes {
                 if self.table.withdraw(peer, &route.key, &mut self.store) {
                     outcome.withdrawn += 1;
@@ -124,6 +126,14 @@ impl<F: Family> Plane<F> {
         for route in routes {
             if outcome.exceeded.is_some() {
                 break;
+            }
+            if F::check_route(input.permission, &route).is_err() {
+                outcome.forbidden += 1;
+                if self.table.withdraw(peer, &route.key, &mut self.store) {
+                    outcome.withdrawn += 1;
+                    changed(&route.key, false);
+                }
+                continue;
             }
             let key = F::NOTED.then(|| route.key.clone());
             let added = self.table.insert(peer, route, attributes, &mut self.store) == Inserted::Added;
@@ -297,6 +307,8 @@ pub struct Input<'a> {
     pub source: &'a Source,
     /// What it may cost.
     pub limits: &'a PeerLimits,
+    /// Of whom it may announce routes.
+    pub permission: &'a Permission,
     /// This speaker.
     pub config: &'a RibConfig,
 }

@@ -6,6 +6,14 @@ crate::rules! {
     CLUSTER_LOOP = "cluster-loop", "RFC 4456 section 8", "CLUSTER_LIST holds our own cluster id";
     NEXT_HOP_INVALID = "next-hop-invalid", "RFC 4271 section 6.3",
         "No host can have the next hop: unspecified, loopback, link-local, multicast, reserved or broadcast";
+    NEXT_HOP_NOT_ALLOWED = "next-hop-not-allowed", "policy: next_hops",
+        "The next hop of a route is not an address that the peer may announce";
+    ORIGINATOR_NOT_ALLOWED = "originator-not-allowed", "policy: next_hops",
+        "The originator of a type 3 or 4 route is not an address that the peer may announce";
+    TUNNEL_ENDPOINT_NOT_ALLOWED = "tunnel-endpoint-not-allowed", "policy: next_hops",
+        "The endpoint of a PMSI tunnel is not an address that the peer may announce";
+    VNI_NOT_ALLOWED = "vni-not-allowed", "policy: vnis",
+        "A label or route target of a route names a VNI that the peer may not announce";
     WITHDRAWAL_UNKNOWN = "withdrawal-unknown", "RFC 4271 section 3.1", "A route was withdrawn that the peer had not announced";
     ROUTES_UNEXPECTED = "routes-unexpected", "RFC 7606 section 2",
         "Routes came for an address family that is disabled or not negotiated";

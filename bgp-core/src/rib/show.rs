@@ -30,8 +30,8 @@ impl Rib {
                 self.evpn.counters(*id, evpn_family, evpn),
                 self.memberships.counters(*id, memberships_family, memberships),
             ];
-            let Peer { info, up, .. } = peer;
-            PeerView { peer: *id, info, up: *up, families }
+            let Peer { info, up, forbidden, .. } = peer;
+            PeerView { peer: *id, info, up: *up, forbidden: *forbidden, families }
         })
     }
 

@@ -19,6 +19,8 @@ pub struct UpdateOutcome {
     /// Routes refused for what their attributes say: a loop (RFC 4271 section 9.1.2, RFC 4456 section 8), or a next hop that
     /// can be nobody's (RFC 4271 section 6.3). [`Rib::objection`](super::Rib::objection) names the rule.
     pub refused: usize,
+    /// Routes refused because the peer may not announce them. [`Rib::forbidden`](super::Rib::forbidden) names the rules.
+    pub forbidden: usize,
     /// Withdrawals of routes that were not held.
     pub unknown_withdrawals: usize,
     /// The withdrawals that such were among.
@@ -81,6 +83,8 @@ pub struct PeerView<'a> {
     pub info: &'a PeerInfo,
     /// Its session is established.
     pub up: bool,
+    /// Routes refused by its permission in this session, or since the permission changed.
+    pub forbidden: u64,
     /// Per family of the RIB.
     pub families: [FamilyCounters; 2],
 }

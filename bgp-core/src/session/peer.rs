@@ -13,7 +13,9 @@ use super::{
 };
 use crate::rule::Action;
 use crate::time::{Duration, Instant};
-use crate::wire::{EncodeContext, Message, MessageKind, Notification, NotificationCode};
+use crate::types::AddressFamily;
+use crate::wire::message::RefreshKind;
+use crate::wire::{EncodeContext, Message, MessageKind, Notification, NotificationCode, RouteRefresh};
 
 /// What the peer does while it has no connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -226,6 +228,20 @@ impl Peer {
     /// ended a session before its end. Only so many wait.
     pub fn poll_refusal(&mut self) -> Option<Refusal> {
         self.refusals.pop()
+    }
+
+    /// Asks the peer to announce all its routes of a family again (RFC 2918 section 3). False where no session is up that
+    /// carries the family and allows that.
+    pub fn request_refresh(&mut self, now: Instant, family: AddressFamily) -> bool {
+        self.now = now;
+        let able = |agreed: &Negotiated| agreed.route_refresh && agreed.has(family);
+        let Some(connection) = self.established().filter(|other| other.negotiated.as_deref().is_some_and(able)) else {
+            return false;
+        };
+        let id = connection.id;
+        let refresh = RouteRefresh { family, kind: RefreshKind::Request };
+        self.send(id, MessageKind::RouteRefresh, &Message::RouteRefresh(refresh));
+        true
     }
 
     /// Replaces the configuration. What the OPEN says and how errors are treated takes effect with the next session,

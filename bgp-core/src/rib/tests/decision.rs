@@ -10,14 +10,14 @@ use crate::types::MacMobility;
 use crate::wire::attributes::{AsSegment, Origin, community};
 
 /// A case: its name, its commands and what they are to yield.
-struct Case {
-    name: String,
-    commands: Vec<String>,
-    expected: String,
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) commands: Vec<String>,
+    pub(super) expected: String,
 }
 
 /// Blocks of lines between empty ones: a name, commands, `----`, the expected output.
-fn cases(file: &str) -> Vec<Case> {
+pub(super) fn cases(file: &str) -> Vec<Case> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file);
     let text = fs::read_to_string(&path).unwrap();
     let blocks = text.split("\n\n").map(|block| block.lines().filter(|line| !line.starts_with('#')));
@@ -33,7 +33,7 @@ fn cases(file: &str) -> Vec<Case> {
 }
 
 /// A command's words: the verb, the name, and options as (key, value).
-fn words(command: &str) -> (&str, &str, BTreeMap<&str, &str>) {
+pub(super) fn words(command: &str) -> (&str, &str, BTreeMap<&str, &str>) {
     let mut words = command.split_whitespace();
     let (verb, name) = (words.next().unwrap(), words.next().unwrap_or_default());
     (verb, name, words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect())

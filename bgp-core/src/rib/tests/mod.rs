@@ -14,6 +14,8 @@ mod limits;
 mod long_lived;
 pub mod model;
 #[cfg(test)]
+mod permission;
+#[cfg(test)]
 mod reflection;
 #[cfg(test)]
 mod restart;
@@ -76,6 +78,7 @@ pub fn info(number: u8, class: PeerClass, constrained: bool) -> PeerInfo {
         long_lived_known: !number.is_multiple_of(6),
         families,
         limits: PeerLimits::default(),
+        permission: Default::default(),
         sent_types: RouteTypes::ALL,
     }
 }
