@@ -9,4 +9,5 @@
 
 pub mod client;
 pub mod explain;
+pub mod nodes;
 pub mod watch;
