@@ -10,4 +10,5 @@
 pub mod client;
 pub mod explain;
 pub mod nodes;
+pub mod multus;
 pub mod watch;
