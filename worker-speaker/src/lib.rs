@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`settings`] | flags and configuration file |
 //! | [`core`] | what is known and decided, without I/O: engine, ports, rows on their way to the kernel |
+//! | [`init`] | what is done on a node before its worker starts |
 //! | `worker` | the main loop: sessions, kernel, files and people around the core |
 //! | `attach`, `cni_server` | the CNI socket and what it asks |
 //! | `attachments` | what is remembered of attachments beside their devices |
@@ -15,6 +16,7 @@ mod cni_server;
 pub mod core;
 #[cfg(test)]
 mod findings_doc;
+pub mod init;
 mod metrics;
 pub mod settings;
 mod show;
@@ -25,20 +27,34 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 
 use daemon::options::Settings as _;
-use daemon::run::{detach_logging, fail, finish_logging};
+use daemon::run::{detach_logging, fail, finish_logging, parse_args, start_logging};
 use dataplane::actor::{Events, Handle, spawn};
-use dataplane::linux::{Config, Linux, Mode};
-use settings::{Overlay, Settings};
+use dataplane::linux::{Config, Linux, Mode, privilege};
+use settings::{Command, Options, Overlay, Settings};
 
 const NAME: &str = "megalos-speaker";
 
 /// Runs the program with these arguments, its own name left out.
 pub fn run_cli(args: Vec<OsString>) -> ExitCode {
+    let options: Options = match parse_args(NAME, args.clone()) {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
+    match &options.command {
+        Some(Command::Init(init)) => {
+            start_logging(options.common.log_format);
+            init::run(init).map_or_else(|error| fail(NAME, &error), |()| ExitCode::SUCCESS)
+        }
+        None => run_worker(args),
+    }
+}
+
+fn run_worker(args: Vec<OsString>) -> ExitCode {
     let (options, settings) = match Settings::start(NAME, args) {
         Ok(started) => started,
         Err(code) => return code,
     };
-    let opened = match open_dataplane(&settings) {
+    let opened = match open_dataplane(&settings, &options) {
         Ok(opened) => opened,
         Err(error) => return fail(NAME, &error),
     };
@@ -77,7 +93,7 @@ struct Opened {
 }
 
 /// Opens the kernel's devices, before any other thread runs: what it says is missing, is missing for good.
-fn open_dataplane(settings: &Settings) -> Result<Opened, String> {
+fn open_dataplane(settings: &Settings, options: &Options) -> Result<Opened, String> {
     let (mode, name) = match &settings.overlay {
         Overlay::Adopt => (Mode::Adopt, None),
         Overlay::Namespace(name) => (Mode::Overlay { namespace: name.clone() }, Some(name.clone())),
@@ -90,6 +106,10 @@ fn open_dataplane(settings: &Settings) -> Result<Opened, String> {
         suppress_neighbors: false,
     };
     let linux = Linux::open(config).map_err(|error| error.to_string())?;
+    if options.drop_capabilities {
+        // Before any other thread is made, and before anything is read that somebody else may have written.
+        privilege::keep_net_admin().map_err(|error| error.to_string())?;
+    }
     let made = name.filter(|_| linux.made_namespace());
     let (handle, events, thread) =
         spawn(linux).map_err(|error| format!("cannot start the dataplane's thread: {error}"))?;

@@ -5,16 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use bgp_core::types::{Asn, RouterId};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use daemon::config::{ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file};
 use daemon::options::CommonOptions;
 use evpn::config::Limits;
 use serde::Deserialize;
 
+use crate::init::InitOptions;
+
 /// UDP port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4_789;
 /// Name of the overlay namespace where none is given.
-const OVERLAY_NAMESPACE: &str = "megalos";
+pub(crate) const OVERLAY_NAMESPACE: &str = "megalos";
 
 /// The Megalos worker speaker: announces the MAC addresses of its node's LANs over EVPN and programs the kernel's VXLAN
 /// forwarding from what others announce (RFC 7432, RFC 8365).
@@ -22,8 +24,11 @@ const OVERLAY_NAMESPACE: &str = "megalos";
 /// What can be said by flags can be said in the configuration file; a flag wins. SIGHUP reads the file again without
 /// touching the sessions of peers that did not change. SIGTERM leaves the kernel's forwarding in place.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "megalos-speaker", version)]
+#[command(name = "megalos-speaker", version, args_conflicts_with_subcommands = true)]
 pub struct Options {
+    /// Something else to do than to run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// What both daemons have.
     #[command(flatten)]
     pub common: CommonOptions,
@@ -48,9 +53,19 @@ pub struct Options {
     /// Serve CNI requests on this Unix socket
     #[arg(long, value_name = "SOCKET")]
     pub cni: Option<PathBuf>,
+    /// Give up all rights but NET_ADMIN, for good, once the overlay namespace is open
+    #[arg(long)]
+    pub drop_capabilities: bool,
     /// When leaving, withdraw all routes and remove our forwarding state from the kernel
     #[arg(long)]
     pub flush_on_exit: bool,
+}
+
+/// What the program does beside running.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Prepare this node for a worker: install the CNI plugin, pin the overlay namespace and make its settings
+    Init(InitOptions),
 }
 
 /// The configuration file.

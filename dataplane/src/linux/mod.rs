@@ -13,6 +13,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `namespace` | making, pinning and entering the overlay namespace |
+//! | [`privilege`] | giving up what only that took |
 //! | `socket` | requests in batches, dumps, notifications |
 //! | `wire` | reading netlink bytes |
 //! | `table` | what the kernel is known to hold; notifications into observations |
@@ -24,6 +25,7 @@ mod fdb;
 mod links;
 mod namespace;
 mod pod;
+pub mod privilege;
 mod socket;
 mod table;
 mod underlay;
@@ -55,7 +57,7 @@ use crate::{
     Snapshot,
 };
 
-pub use namespace::remove as remove_namespace;
+pub use namespace::{pin as pin_namespace, remove as remove_namespace};
 
 /// The UDP port of VXLAN (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;
@@ -115,6 +117,74 @@ pub struct Linux {
     reserved: Reserved,
 }
 
+/// What takes privilege to open, before it is known which address serves it: sockets in the host's namespace and where
+/// the devices are.
+pub struct Entered {
+    mode: Mode,
+    namespace: Option<(File, bool)>,
+    host: Socket,
+    sockets: (Socket, EventSocket),
+}
+
+impl Entered {
+    /// Opens what `mode` needs; a namespace is made and pinned if it is not there.
+    ///
+    /// # Errors
+    /// A right is missing, or the namespace cannot be made.
+    pub fn open(mode: Mode) -> Result<Self, Error> {
+        Self::open_with(mode, Socket::open().map_err(unusable)?)
+    }
+
+    fn open_with(mode: Mode, host: Socket) -> Result<Self, Error> {
+        let Mode::Overlay { namespace: name } = &mode else {
+            let sockets = (Socket::open().map_err(unusable)?, EventSocket::open().map_err(unusable)?);
+            return Ok(Self { mode, namespace: None, host, sockets });
+        };
+        let (file, made) = namespace::open_or_create(name)?;
+        match sockets_inside(name, &file) {
+            Ok(sockets) => Ok(Self { mode, namespace: Some((file, made)), host, sockets }),
+            Err(error) => {
+                if made {
+                    discard(name);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the namespace that [`pin_namespace`] has pinned under this name, and makes none.
+    ///
+    /// # Errors
+    /// It is not there, or a right is missing.
+    pub fn pinned(name: &str) -> Result<Self, Error> {
+        let host = Socket::open().map_err(unusable)?;
+        let file = namespace::open_existing(name)?;
+        let sockets = sockets_inside(name, &file)?;
+        let mode = Mode::Overlay { namespace: name.to_owned() };
+        Ok(Self { mode, namespace: Some((file, false)), host, sockets })
+    }
+
+    /// The largest IP packet that a LAN can carry with this VTEP, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::AddressNotLocal`], or the underlay is too narrow or cannot be read.
+    pub fn mtu_with(&mut self, vtep: IpAddr) -> Result<u32, Error> {
+        underlay::overlay_mtu(&mut self.host, vtep, None)
+    }
+}
+
+fn sockets_inside(name: &str, namespace: &File) -> Result<(Socket, EventSocket), Error> {
+    let (failures, sockets) = namespace::inside(namespace, || {
+        let failures = namespace::apply_sysctls();
+        Ok((failures, (Socket::open()?, EventSocket::open()?)))
+    })
+    .map_err(|error| Error::kernel(format!("entering the namespace {name}"), error))?;
+    for (sysctl, error) in failures {
+        warn!(%error, "cannot set {sysctl} in the overlay namespace");
+    }
+    Ok(sockets)
+}
+
 /// The name of a LAN's bridge.
 fn bridge_name(vni: Vni) -> String {
     format!("br{vni}")
@@ -135,25 +205,24 @@ impl Linux {
     pub fn open(config: Config) -> Result<Self, Error> {
         let mut host = Socket::open().map_err(unusable)?;
         // What needs no namespace is checked before one is made.
-        let mtu_max = underlay::overlay_mtu(&mut host, config.vtep, config.underlay_mtu)?;
-        let Mode::Overlay { namespace: name } = &config.mode else {
-            let sockets = (Socket::open().map_err(unusable)?, EventSocket::open().map_err(unusable)?);
-            return Self::assemble(config, None, host, sockets, mtu_max);
-        };
-        let name = name.clone();
-        let (file, made) = namespace::open_or_create(&name)?;
-        let entering = |error: io::Error| Error::kernel(format!("entering the namespace {name}"), error);
-        let sockets = namespace::inside(&file, || {
-            namespace::apply_sysctls();
-            Ok((Socket::open()?, EventSocket::open()?))
-        });
-        let opened = sockets
-            .map_err(entering)
-            .and_then(|sockets| Self::assemble(config, Some((file, made)), host, sockets, mtu_max));
-        if made && opened.is_err() {
-            discard(&name);
+        underlay::overlay_mtu(&mut host, config.vtep, config.underlay_mtu)?;
+        let entered = Entered::open_with(config.mode.clone(), host)?;
+        let made = entered.namespace.as_ref().is_some_and(|(_, made)| *made);
+        let opened = Self::with(entered, config.clone());
+        if let (true, Err(_), Mode::Overlay { namespace }) = (made, &opened, &config.mode) {
+            discard(namespace);
         }
         opened
+    }
+
+    /// As [`Linux::open`], with what was opened before; `config`'s mode is that of `entered`.
+    ///
+    /// # Errors
+    /// As [`Linux::open`].
+    pub fn with(mut entered: Entered, config: Config) -> Result<Self, Error> {
+        let mtu_max = underlay::overlay_mtu(&mut entered.host, config.vtep, config.underlay_mtu)?;
+        let Entered { mode, namespace, host, sockets } = entered;
+        Self::assemble(Config { mode, ..config }, namespace, host, sockets, mtu_max)
     }
 
     fn assemble(
