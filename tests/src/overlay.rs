@@ -106,6 +106,18 @@ pub struct Worker {
     pub host: Host,
     pid: u32,
     arguments: Vec<String>,
+    confinement: Confinement,
+}
+
+/// What a worker's process may do and write to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Confinement {
+    /// Everything that root may.
+    #[default]
+    None,
+    /// As in its pod: root without all capabilities but NET_ADMIN, SYS_ADMIN and SETPCAP, a root file system, `/proc/sys` and
+    /// `/run/netns` that are read-only, and a mount namespace whose mounts nobody else sees.
+    Pod,
 }
 
 impl Worker {
@@ -130,8 +142,25 @@ impl Worker {
         }
         arguments.extend(["--control".to_owned(), socket_path(&host, "worker").display().to_string()]);
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        let pid = launch(&mut host, "megalos-speaker", &arguments);
-        let worker = Self { host, pid, arguments };
+        Self::launch(host, arguments, Confinement::None)
+    }
+
+    /// Prepares the host as an init container would and starts a confined worker with these flags, an overlay namespace and
+    /// sockets beside them.
+    pub fn in_pod(host: Host, flags: &[&str]) -> Self {
+        let overlay = overlay_of(host.name());
+        let prepared =
+            host.run(programs::path("megalos-speaker"), &init_arguments(&host).each_ref().map(String::as_str));
+        assert!(prepared.status.success(), "init: {}", String::from_utf8_lossy(&prepared.stderr));
+        let socket = |name: &str| socket_path(&host, name).display().to_string();
+        let own = ["--overlay-namespace", &overlay, "--cni", &socket("cni"), "--control", &socket("worker")];
+        let arguments = flags.iter().chain(&own).map(|argument| (*argument).to_owned()).collect();
+        Self::launch(host, arguments, Confinement::Pod)
+    }
+
+    fn launch(mut host: Host, arguments: Vec<String>, confinement: Confinement) -> Self {
+        let pid = launch_worker(&mut host, &arguments, confinement);
+        let worker = Self { host, pid, arguments, confinement };
         worker.wait_until_it_answers();
         worker
     }
@@ -231,7 +260,7 @@ impl Worker {
     /// Starts it again as before.
     pub fn restart(&mut self) {
         let arguments = self.arguments.clone();
-        self.pid = launch(&mut self.host, "megalos-speaker", &arguments);
+        self.pid = launch_worker(&mut self.host, &arguments, self.confinement);
         self.wait_until_it_answers();
     }
 
@@ -293,6 +322,36 @@ fn launch(host: &mut Host, program: &str, arguments: &[String]) -> u32 {
     let mut command = host.command(programs::path(program));
     command.args(arguments);
     host.spawn(program, command)
+}
+
+/// Makes a mount namespace as a container runtime would, and gives up what a container's manifest drops.
+const POD: &str = r#"set -e
+for directory in "$1" /run/megalos; do mkdir -p "$directory"; mount --bind "$directory" "$directory"; done
+mount --bind /proc/sys /proc/sys
+for read_only in /proc/sys /run/netns /; do mount -o remount,bind,ro "$read_only"; done
+shift
+exec setpriv --bounding-set=-all,+net_admin,+sys_admin,+setpcap "$@""#;
+
+fn launch_worker(host: &mut Host, arguments: &[String], confinement: Confinement) -> u32 {
+    const PROGRAM: &str = "megalos-speaker";
+    if confinement == Confinement::None {
+        return launch(host, PROGRAM, arguments);
+    }
+    programs::require("setpriv", "util-linux");
+    let mut command = host.command("unshare");
+    command.args(["--mount", "--propagation", "slave", "sh", "-c", POD, "pod"]);
+    command.arg(host.directory()).arg(programs::path(PROGRAM)).args(arguments);
+    host.spawn(PROGRAM, command)
+}
+
+/// What `megalos-speaker init` is told on a host: the worker's overlay namespace, and a directory of the host's own for the
+/// plugin.
+pub fn init_arguments(host: &Host) -> [String; 7] {
+    let plugins = host.directory().join("plugins").display().to_string();
+    let source = programs::path("megalos-speaker").display().to_string();
+    let flags = ["init", "--plugin-source", &source, "--plugin-directory", &plugins, "--overlay-namespace"];
+    let mut arguments = flags.into_iter().map(str::to_owned).chain([overlay_of(host.name())]);
+    std::array::from_fn(|_| arguments.next().unwrap_or_default())
 }
 
 fn socket_path(host: &Host, name: &str) -> PathBuf {
