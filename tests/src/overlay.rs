@@ -135,7 +135,7 @@ impl Worker {
         Self::start_with(host, vtep, reflectors, &["--adopt"])
     }
 
-    fn start_with(mut host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
+    fn start_with(host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
         let mut arguments = vec!["--vtep".to_owned(), vtep.to_owned()];
         for reflector in reflectors.iter().filter(|reflector| !reflector.is_empty()) {
             arguments.extend(["--reflector".to_owned(), (*reflector).to_owned()]);

@@ -1,7 +1,6 @@
 //! What a worker's process may do: what `megalos-speaker init` prepares, and what is left of its rights when it runs.
 
 use std::fs;
-use std::os::fd::AsRawFd;
 
 use nix::sys::signal::Signal;
 use tests::fabric::{Fabric, Family, LAN, MACS};
@@ -73,13 +72,13 @@ fn a_worker_without_any_right_but_net_admin_does_all_its_work() {
     let mut worker = Worker::in_pod(host, &flags);
     worker.wait_established();
     assert_confined(worker.pid());
-    let [here, there, late] = ["here", "there", "late"].map(Host::new);
+    let [here, there, late, other] = ["here", "there", "late", "other"].map(Host::new);
     fabric.workers[0].attach(&there, LAN, MACS[0], "192.168.1.1/24");
     worker.attach(&here, LAN, MACS[1], "192.168.1.2/24");
     here.wait_pings("192.168.1.1");
     overrun(&worker);
     worker.attach(&late, LAN + 1, MACS[2], "192.168.2.2/24");
-    fabric.workers[0].attach(&Host::new("other"), LAN + 1, MACS[3], "192.168.2.1/24");
+    fabric.workers[0].attach(&other, LAN + 1, MACS[3], "192.168.2.1/24");
     worker.wait_row(LAN + 1, MACS[3], Some([10, 0, 0, 11].into()));
     assert!(here.pings("192.168.1.1"), "an overrun cost a flow");
     worker.detach(&late);
@@ -119,17 +118,19 @@ fn a_pinned_namespace_is_kept_and_one_that_a_reboot_left_as_a_file_is_made_again
     let prepare = || {
         let output = host.run(&program, &arguments.each_ref().map(String::as_str));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let namespace = fs::File::open(&pin).unwrap_or_else(|error| panic!("{error}"));
-        fs::read_link(format!("/proc/self/fd/{}", namespace.as_raw_fd())).unwrap_or_else(|error| panic!("{error}"));
-        nix::sys::stat::fstat(&namespace).unwrap_or_else(|error| panic!("{error}")).st_ino
     };
-    let first = prepare();
-    let setting = || host.sh(&format!("ip netns exec {} sysctl -n net.ipv6.conf.default.addr_gen_mode", arguments[6]));
-    assert_eq!(setting().trim(), "1");
-    assert_eq!(prepare(), first, "the devices of running pods are in it");
+    let inside = |line: &str| host.try_sh(&format!("ip netns exec {} {line}", arguments[6]));
+    prepare();
+    let setting = inside("sysctl -n net.ipv6.conf.default.addr_gen_mode");
+    assert_eq!(String::from_utf8_lossy(&setting.stdout).trim(), "1");
     assert!(host.directory().join("plugins/megalos").is_file());
+    assert!(inside("ip link add mark type bridge").status.success());
+    prepare();
+    assert!(inside("ip link show mark").status.success(), "the devices of running pods are in it");
     host.sh(&format!("umount {pin}"));
-    assert_ne!(prepare(), first);
+    prepare();
+    assert!(!inside("ip link show mark").status.success());
+    assert!(inside("true").status.success());
 }
 
 #[test]
