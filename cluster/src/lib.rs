@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod explain;
-pub mod nodes;
 pub mod multus;
+pub mod nodes;
+pub mod secret;
 pub mod watch;
