@@ -24,7 +24,8 @@ pub struct PeerSpec {
     pub key: Option<String>,
     /// Send with TTL 255 and accept nothing less (RFC 5082).
     pub gtsm: bool,
-    /// Set the R bit in the first OPEN (RFC 4724 section 3): this speaker has restarted. Only heeded when a peer is added.
+    /// Set the R bit (RFC 4724 section 3), until [`Io::restarted`](crate::Io::restarted) says otherwise: this speaker has
+    /// restarted. Only heeded when a peer is added.
     pub restarting: bool,
     /// The session's own settings.
     pub session: PeerConfig,

@@ -205,6 +205,13 @@ impl Io {
         }
     }
 
+    /// This speaker has told the peer all it has since its restart: the R bit is not set any more (RFC 4724 section 3).
+    pub fn restarted(&mut self, peer: PeerId) {
+        if let Some(entry) = self.peers.get(&peer) {
+            entry.mailbox.leave_mail(|mail| mail.restarted = true);
+        }
+    }
+
     /// Starts a peer that was stopped for good, or that pauses after failures.
     pub fn resume(&mut self, peer: PeerId) {
         if let Some(entry) = self.peers.get(&peer) {

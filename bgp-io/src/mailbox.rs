@@ -55,6 +55,8 @@ pub(crate) struct Mail {
     pub(crate) stop: Option<StopReason>,
     /// One family is all that is ever asked for.
     pub(crate) refresh: Option<(SessionId, AddressFamily)>,
+    /// The R bit is not set any more.
+    pub(crate) restarted: bool,
     pub(crate) leave: Option<Leave>,
     pub(crate) incoming: VecDeque<Accepted>,
     pub(crate) batch: Option<(SessionId, Vec<Bytes>)>,

@@ -253,7 +253,7 @@ impl PeerTask {
     }
 
     fn open_mail(&mut self) {
-        let Mail { spec, start, stop, refresh, leave, incoming, batch } = self.mailbox.take();
+        let Mail { spec, start, stop, refresh, restarted, leave, incoming, batch } = self.mailbox.take();
         let now = self.clock.now();
         if let Some((session, batch)) = batch {
             self.begin_batch(session, batch);
@@ -268,6 +268,9 @@ impl PeerTask {
             && self.session.is_some_and(|(_, current)| current == session)
         {
             self.peer.request_refresh(now, family);
+        }
+        if restarted {
+            self.peer.set_restarting(false);
         }
         if let Some(reason) = stop {
             self.peer.stop(now, reason);

@@ -88,6 +88,7 @@ pub fn neighbor(
     Neighbor {
         class,
         limits: limits(settings),
+        owner: None,
         name: settings.name.as_deref().map(Into::into),
         permission: Arc::new(permission(settings)),
         permission_source: "next_hops or vnis of this peer",

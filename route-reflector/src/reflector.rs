@@ -129,36 +129,21 @@ impl Reflector {
 
     /// Makes the sessions what the settings say; unchanged peers are not touched.
     fn configure_peers(&mut self) -> Result<(), String> {
-        let gone: Vec<_> = self
-            .speaker
-            .peers()
-            .filter(|peer| {
-                let address = peer.neighbor.spec.address.ip();
-                let accepted = peer.neighbor.dynamic && self.settings.accepts(address).is_some();
-                !accepted && !self.settings.peers.contains_key(&address)
-            })
-            .map(|peer| peer.id)
-            .collect();
-        for id in gone {
-            self.speaker.remove_peer(id);
-        }
         let identity = self.identity();
-        let mut expected = Vec::new();
-        for peer in self.settings.peers.values() {
-            let neighbor = neighbor(identity, peer.address, &peer.settings, peer.key.clone(), false);
-            expected.push(self.speaker.set_peer(neighbor).map_err(|error| error.to_string())?);
-        }
-        let dynamic: Vec<_> =
-            self.speaker.peers().filter(|peer| peer.neighbor.dynamic).map(|peer| peer.neighbor.spec.address).collect();
-        for address in dynamic.into_iter().filter(|address| !self.settings.peers.contains_key(&address.ip())) {
+        let peers = self.settings.peers.values();
+        let mut wanted: Vec<_> =
+            peers.map(|peer| neighbor(identity, peer.address, &peer.settings, peer.key.clone(), false)).collect();
+        // Who came by itself stays as long as its prefix is accepted.
+        let dynamic = self.speaker.peers().filter(|peer| peer.neighbor.dynamic).map(|peer| peer.neighbor.spec.address);
+        for address in dynamic.filter(|address| !self.settings.peers.contains_key(&address.ip())) {
             if let Some(accept) = self.settings.accepts(address.ip()) {
-                let neighbor = neighbor(identity, address, &accept.settings, accept.key.clone(), true);
-                self.speaker.set_peer(neighbor).map_err(|error| error.to_string())?;
+                wanted.push(neighbor(identity, address, &accept.settings, accept.key.clone(), true));
             }
         }
+        self.speaker.set_peers(wanted).map_err(|error| error.to_string())?;
         // Who may come by itself cannot be told; then the whole hold passes before our end-of-RIB.
         if self.settings.accept.is_empty() {
-            self.speaker.rib.set_expected_peers(expected);
+            self.speaker.expect_peers();
         }
         Ok(())
     }

@@ -26,8 +26,8 @@ use crate::types::AddressFamily;
 pub struct Gates {
     /// The owner has originated everything.
     local_ready: bool,
-    /// The peers a reflector waits for; none as long as they are not known.
-    expected: Option<BTreeSet<PeerId>>,
+    /// The speakers a reflector waits for, each by the peers that it may be; none as long as they are not known.
+    expected: Option<Vec<BTreeSet<PeerId>>>,
     /// When a reflector stops waiting for them.
     start_over: Instant,
     /// They have spoken, or it has.
@@ -66,7 +66,8 @@ impl Gates {
     /// Nobody waits for a peer any more.
     pub fn forget(&mut self, peer: PeerId) {
         if let Some(expected) = &mut self.expected {
-            expected.remove(&peer);
+            expected.iter_mut().for_each(|speaker| _ = speaker.remove(&peer));
+            expected.retain(|speaker| !speaker.is_empty());
         }
         self.touched = true;
     }
@@ -77,8 +78,19 @@ impl Rib {
     /// [`RibConfig::end_of_rib_hold`] of its start). May be called again as the set becomes known; until it is called,
     /// the whole hold passes.
     pub fn set_expected_peers(&mut self, peers: impl IntoIterator<Item = PeerId>) {
-        self.gates.expected = Some(peers.into_iter().collect());
+        self.set_expected_speakers(peers.into_iter().map(|peer| [peer]));
+    }
+
+    /// As [`Rib::set_expected_peers`], for speakers that may come as any of several peers: by one of a Node's addresses. It is
+    /// enough that one of them has spoken.
+    pub fn set_expected_speakers<S: IntoIterator<Item = PeerId>>(&mut self, speakers: impl IntoIterator<Item = S>) {
+        self.gates.expected = Some(speakers.into_iter().map(|peers| peers.into_iter().collect()).collect());
         self.gates.touch();
+    }
+
+    /// Whether an EVPN end-of-RIB of ours to the peer has still to be handed to its writer.
+    pub fn owes_end_of_rib(&self, peer: PeerId) -> bool {
+        self.evpn.member(peer).is_some_and(|member| !member.end_of_rib_sent())
     }
 
     /// A worker's owner has originated everything that it had before its restart: end-of-RIB may be sent.
@@ -200,6 +212,7 @@ impl Rib {
             let state = self.peers.get(peer).and_then(|peer| peer.family(AddressFamily::EVPN));
             state.is_some_and(|state| state.end_of_rib)
         };
-        self.gates.expected.as_ref().is_some_and(|expected| expected.iter().all(spoken))
+        let has_spoken = |speaker: &BTreeSet<PeerId>| speaker.iter().any(spoken);
+        self.gates.expected.as_ref().is_some_and(|expected| expected.iter().all(has_spoken))
     }
 }

@@ -136,7 +136,6 @@ impl Peer {
         }
         connection.establish(now);
         if let Some(negotiated) = connection.negotiated.clone() {
-            self.set_restarting(false);
             self.statistics.established = self.statistics.established.saturating_add(1);
             self.outputs.push_back(Output::Established(id, negotiated));
         }

@@ -260,7 +260,8 @@ impl Peer {
         self.note_state();
     }
 
-    /// Sets or clears the R bit of the next OPEN (RFC 4724). It is cleared by itself when a session comes up.
+    /// Sets or clears the R bit of the OPENs from now on (RFC 4724 section 3): set as long as this speaker has restarted and
+    /// has not told this peer all it has, end-of-RIB included, however many sessions that takes.
     pub const fn set_restarting(&mut self, restarting: bool) {
         self.restarting = restarting;
     }

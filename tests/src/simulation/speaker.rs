@@ -363,6 +363,9 @@ impl Speaker {
             let writer = &mut connection.writer;
             if writer.in_batch && writer.is_empty() {
                 (writer.in_batch, session.ready) = (false, true);
+                if !self.rib.owes_end_of_rib(peer_id(index)) {
+                    slot.peer.set_restarting(false);
+                }
             }
             if !session.ready {
                 return;

@@ -58,6 +58,30 @@ fn nobody_waits_for_a_peer_that_was_removed() {
 }
 
 #[test]
+fn a_speaker_with_several_addresses_has_spoken_once_one_of_them_has() {
+    let mut rib = reflector();
+    rib.set_expected_speakers([vec![A, PeerId(3)], vec![B]]);
+    for (peer, number) in [(A, 2), (B, 4)] {
+        rib.peer_up(peer, info(number, PeerClass::Client, false), NOW);
+    }
+    apply(&mut rib, A, end_of_rib(EVPN));
+    assert_eq!(sent(&mut rib, A), [], "the other speaker has not spoken");
+    apply(&mut rib, B, end_of_rib(EVPN));
+    assert_eq!(sent(&mut rib, A), [EVPN]);
+}
+
+#[test]
+fn who_loses_one_of_its_addresses_is_still_waited_for() {
+    let mut rib = reflector();
+    rib.set_expected_speakers([vec![A, B]]);
+    rib.peer_removed(A);
+    rib.peer_up(B, info(4, PeerClass::Client, false), NOW);
+    assert_eq!(sent(&mut rib, B), []);
+    apply(&mut rib, B, end_of_rib(EVPN));
+    assert_eq!(sent(&mut rib, B), [EVPN]);
+}
+
+#[test]
 fn routes_that_are_known_go_before_end_of_rib() {
     let mut rib = reflector();
     rib.set_expected_peers([A]);

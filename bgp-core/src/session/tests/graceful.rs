@@ -237,14 +237,17 @@ fn a_waiting_connection_goes_on_when_the_old_session_ends() {
 }
 
 #[test]
-fn the_restart_bit_is_set_until_a_session_has_come_up() {
+fn the_restart_bit_is_set_until_the_peer_has_been_told_everything() {
     let mut net = Net::new(PeerConfig { passive: true, ..config(1) }, config(2));
     net.hosts[1].set_restarting(true);
     net.start();
     net.run_until_up();
     assert_eq!(net.hosts[0].negotiated().map(Negotiated::peer_restarting), Some(true));
     assert_eq!(net.hosts[1].negotiated().map(|agreed| agreed.local_restarting), Some(true));
-    net.with(0, |peer, now| peer.stop(now, StopReason::Reset { administrative: true }));
-    net.run(Duration::from_secs(5));
-    assert_eq!(net.hosts[0].negotiated().map(Negotiated::peer_restarting), Some(false));
+    for told in [false, true] {
+        net.hosts[1].set_restarting(!told);
+        net.with(0, |peer, now| peer.stop(now, StopReason::Reset { administrative: true }));
+        net.run(Duration::from_secs(5));
+        assert_eq!(net.hosts[0].negotiated().map(Negotiated::peer_restarting), Some(!told));
+    }
 }

@@ -4,73 +4,32 @@
 //! [`Speaker::handle`] for every event that waits, then [`Speaker::flush`] once, so that work is batched by what is there
 //! and not by a timer.
 
+mod neighbor;
+mod retiring;
+mod roster;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp_core::rib::rules as rib_rules;
-use bgp_core::rib::{
-    Forbidden, NearLimit, PeerClass, PeerInfo, PeerLimits, Permission, Rejudged, Rib, RibConfig, RouteTypes,
-};
+use bgp_core::rib::{NearLimit, PeerInfo, Rib, RibConfig};
 use bgp_core::rule::{Action, Rule};
 use bgp_core::session::{DownReason, Negotiated, Retention, State, StopReason};
 use bgp_core::time::Instant;
-use bgp_core::types::{AddressFamily, PeerId};
+use bgp_core::types::PeerId;
 use bgp_core::wire::{EncodeContext, MaxMessage, Update};
 use bytes::BytesMut;
 
-use crate::api::{Event, Incoming, IoError, PeerSpec, SessionId};
+use crate::api::{Event, Incoming, SessionId};
 use crate::io::Io;
-use crate::ledger::{Evidence, Ledger, Who, list_keys, list_routes};
+use crate::ledger::{Evidence, Ledger, Who, list_routes};
 use crate::rules;
+
+pub use neighbor::{Neighbor, PeerStatus};
 
 /// Octets handed to a writer at a time: several full socket writes, little enough that newer state soon follows.
 const BATCH_OCTETS: usize = 256 << 10;
-
-/// A peer as the owner configures it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Neighbor {
-    /// How its sessions are run.
-    pub spec: PeerSpec,
-    /// Client or non-client if the session turns out to be internal; an external session is always external.
-    pub class: PeerClass,
-    /// What it may cost.
-    pub limits: PeerLimits,
-    /// What people call it: the name of its Node, or of the router.
-    pub name: Option<Arc<str>>,
-    /// Of whom and of which LANs it may announce routes. A change judges anew what it has announced and disturbs nothing
-    /// else.
-    pub permission: Arc<Permission>,
-    /// Where people change that permission, as it is put into messages.
-    pub permission_source: &'static str,
-    /// The EVPN route types that it is sent.
-    pub sent_types: RouteTypes,
-    /// It came by itself from an accepted prefix, and is forgotten when nothing of it is left.
-    pub dynamic: bool,
-}
-
-impl Neighbor {
-    /// Its address, and its name if it has one: `192.0.2.1 (worker-1)`.
-    pub fn label(&self) -> String {
-        let address = self.spec.address.ip();
-        self.name.as_ref().map_or_else(|| address.to_string(), |name| format!("{address} ({name})"))
-    }
-
-    /// What was refused, why, and what to do, in words.
-    fn explain(&self, forbidden: &Forbidden) -> String {
-        let (offence, permission, source) = (forbidden.offence, &self.permission, self.permission_source);
-        format!("{} announced {offence} and may announce {permission}; if it is right, change {source}", self.label())
-    }
-
-    /// What the peer is in this session: whether it is in our AS tells its OPEN, whatever was expected.
-    pub fn class_of(&self, negotiated: &Negotiated) -> PeerClass {
-        match self.class {
-            _ if !negotiated.internal => PeerClass::External,
-            PeerClass::External => PeerClass::NonClient,
-            class => class,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Peer {
@@ -82,6 +41,8 @@ struct Peer {
     last_error: Option<String>,
     /// The last refusal by its permission, in words.
     last_refusal: Option<String>,
+    /// It has had our end-of-RIB once since we started.
+    told: bool,
     /// When a dynamic peer without a session may be forgotten.
     retires: Option<Instant>,
 }
@@ -95,27 +56,6 @@ struct Session {
     ready: bool,
     /// An end was asked for; what still comes is not applied.
     ending: bool,
-}
-
-/// A peer, for `show` and metrics.
-#[derive(Clone, Debug)]
-pub struct PeerStatus<'a> {
-    /// Its number.
-    pub id: PeerId,
-    /// Its configuration.
-    pub neighbor: &'a Neighbor,
-    /// State of its state machine.
-    pub state: State,
-    /// What was negotiated, and since when, while a session is up.
-    pub session: Option<(&'a Negotiated, Instant)>,
-    /// Sessions that came up.
-    pub established: u64,
-    /// UPDATEs received.
-    pub updates: u64,
-    /// The last failure, in words.
-    pub last_error: Option<&'a str>,
-    /// The last refusal of a route that the peer may not announce, in words.
-    pub last_refusal: Option<&'a str>,
 }
 
 /// Sessions and the RIB that they feed.
@@ -177,97 +117,8 @@ impl Speaker {
         self.by_address.get(&address).copied()
     }
 
-    /// Adds the peer with the neighbour's address, or changes it; unchanged peers are not touched.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses its TCP-MD5 key.
-    pub fn set_peer(&mut self, neighbor: Neighbor) -> Result<PeerId, IoError> {
-        let address = neighbor.spec.address.ip();
-        let id = self.peer_at(address).unwrap_or_else(|| self.free_id());
-        self.io.set_peer(id, neighbor.spec.clone())?;
-        self.by_address.insert(address, id);
-        let permission = Arc::clone(&neighbor.permission);
-        match self.slot(id) {
-            Some(peer) => peer.neighbor = neighbor,
-            None => self.insert(id, neighbor),
-        }
-        self.permit(id, permission);
-        Ok(id)
-    }
-
-    /// Judges by a permission what the peer has announced, and asks for what it may have refused before.
-    fn permit(&mut self, id: PeerId, permission: Arc<Permission>) {
-        let rejudged = self.rib.set_permission(id, permission);
-        if rejudged != Rejudged::default()
-            && let Some(peer) = self.slot(id)
-        {
-            peer.last_refusal = None;
-        }
-        for forbidden in &rejudged.forbidden {
-            self.note_forbidden(id, forbidden, || Evidence {
-                routes: list_keys(&forbidden.keys),
-                ..Evidence::default()
-            });
-        }
-        let session = self.slot(id).and_then(|peer| peer.session.as_ref()).filter(|_| rejudged.refresh);
-        match session.map(|session| (session.id, session.negotiated.route_refresh)) {
-            Some((session, true)) => self.io.request_refresh(id, session, AddressFamily::EVPN),
-            // Only a new session makes it say everything again.
-            Some((_, false)) => self.io.stop(id, StopReason::Reset { administrative: false }),
-            None => {}
-        }
-    }
-
-    /// Enters routes that the peer may not announce into the ledger.
-    fn note_forbidden(&mut self, id: PeerId, forbidden: &Forbidden, evidence: impl FnOnce() -> Evidence) {
-        let ledger = self.ledger.clone();
-        let Some(peer) = self.slot(id) else { return };
-        let detail = peer.neighbor.explain(forbidden);
-        peer.last_refusal = Some(detail.clone());
-        let who = Who::Peer(peer.neighbor.spec.address.ip());
-        let (rule, routes) = (forbidden.offence.rule(), forbidden.routes as u64);
-        ledger.note(who, rule, Action::WithdrawRoute, routes, || Evidence { detail, ..evidence() });
-    }
-
-    fn free_id(&self) -> PeerId {
-        let index = self.peers.iter().position(Option::is_none).unwrap_or(self.peers.len());
-        PeerId(u32::try_from(index).unwrap_or(u32::MAX))
-    }
-
-    fn insert(&mut self, id: PeerId, neighbor: Neighbor) {
-        self.ledger.remember(neighbor.spec.address.ip());
-        let peer = Peer {
-            neighbor,
-            state: State::Idle,
-            session: None,
-            established: 0,
-            updates: 0,
-            last_error: None,
-            last_refusal: None,
-            retires: None,
-        };
-        let index = id.0 as usize;
-        match self.peers.get_mut(index) {
-            Some(slot) => *slot = Some(peer),
-            None => self.peers.push(Some(peer)),
-        }
-        self.begin_to_retire(id);
-    }
-
     fn slot(&mut self, id: PeerId) -> Option<&mut Peer> {
         self.peers.get_mut(id.0 as usize)?.as_mut()
-    }
-
-    /// Ends the peer's session and forgets it and its routes.
-    pub fn remove_peer(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::take) {
-            self.by_address.remove(&peer.neighbor.spec.address.ip());
-            peer.retires.into_iter().for_each(|at| _ = self.retiring.remove(&(at, id)));
-            self.io.remove_peer(id);
-            self.rib.peer_removed(id);
-            self.ledger.forget(peer.neighbor.spec.address.ip());
-        }
     }
 
     /// All peers, by number.
@@ -301,6 +152,7 @@ impl Speaker {
             Event::WriterReady { peer, session } => {
                 if let Some(current) = self.session(peer, session) {
                     current.ready = true;
+                    self.note_told(peer);
                     self.transmit(peer);
                 }
             }
@@ -317,6 +169,15 @@ impl Speaker {
             Event::Incoming(incoming) => return Some(incoming),
         }
         None
+    }
+
+    /// All that was handed over has left: the peer has been told everything once end-of-RIB is among it.
+    fn note_told(&mut self, id: PeerId) {
+        let owes = self.rib.owes_end_of_rib(id);
+        let Some(peer) = self.slot(id) else { return };
+        if peer.neighbor.spec.restarting && !owes && !core::mem::replace(&mut peer.told, true) {
+            self.io.restarted(id);
+        }
     }
 
     fn session(&mut self, peer: PeerId, id: SessionId) -> Option<&mut Session> {
@@ -358,8 +219,10 @@ impl Speaker {
 
     /// Two peers with one identifier are allowed, but their routes may share keys (RFC 6286, RFC 7432 section 7.9).
     fn report_twins(&mut self, id: PeerId, negotiated: &Negotiated) {
+        let owner = self.slot(id).and_then(|peer| peer.neighbor.owner.clone());
         let twin = self.peers().find(|peer| {
             peer.id != id
+                && (owner.is_none() || peer.neighbor.owner != owner)
                 && peer.session.is_some_and(|(other, _)| other.remote_router_id == negotiated.remote_router_id)
         });
         if let Some(twin) = twin {
@@ -435,71 +298,6 @@ impl Speaker {
         peer.last_error = Some(why);
         self.rib.peer_down(id, &reason.keeps, now);
         self.begin_to_retire(id);
-    }
-
-    /// A dynamic peer has no session: unless it comes back it is forgotten, but not before its longest pause after failures
-    /// is over, or it would have none.
-    fn begin_to_retire(&mut self, id: PeerId) {
-        let now = self.now();
-        let Some(peer) = self.slot(id) else { return };
-        if !peer.neighbor.dynamic || peer.session.is_some() {
-            return;
-        }
-        let at = now + peer.neighbor.spec.session.idle_hold_max;
-        let before = peer.retires.replace(at);
-        self.retiring.extend([(at, id)]);
-        if let Some(before) = before.filter(|before| *before != at) {
-            self.retiring.remove(&(before, id));
-        }
-    }
-
-    /// Forgets dynamic peers that had time to come back, and of which no routes are kept.
-    fn retire(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.retiring.first()
-            && at <= now
-        {
-            self.retiring.pop_first();
-            if let Some(peer) = self.slot(id) {
-                peer.retires = None;
-            }
-            if self.is_left(id) {
-                self.remove_peer(id);
-            } else {
-                self.begin_to_retire(id);
-            }
-        }
-    }
-
-    /// Whether a peer has neither a connection nor routes.
-    fn is_left(&self, id: PeerId) -> bool {
-        let is_idle = |peer: &Peer| peer.session.is_none() && matches!(peer.state, State::Idle | State::Active);
-        let holds_routes = || {
-            let mut views = self.rib.peers();
-            let view = views.find(|view| view.peer == id);
-            view.is_some_and(|view| view.families.iter().any(|family| family.accepted > 0))
-        };
-        self.peers.get(id.0 as usize).and_then(Option::as_ref).is_some_and(is_idle) && !holds_routes()
-    }
-
-    /// Forgets the dynamic peer that has been without connection and routes for longest, so that another one finds room. One
-    /// that has come no longer ago than an OPEN may take is left its time. False if there is none.
-    pub fn make_room(&mut self) -> bool {
-        let now = self.now();
-        let had_time = |(at, id): &(Instant, PeerId)| {
-            let peer = self.peers.get(id.0 as usize)?.as_ref()?;
-            let session = &peer.neighbor.spec.session;
-            (*at + session.open_timeout <= now + session.idle_hold_max).then_some(*id)
-        };
-        let idle = self.retiring.iter().filter_map(had_time).find(|id| self.is_left(*id));
-        if let Some(id) = idle {
-            self.remove_peer(id);
-        }
-        idle.is_some()
-    }
-
-    /// Peers that came by themselves.
-    pub fn dynamic_peers(&self) -> usize {
-        self.peers.iter().flatten().filter(|peer| peer.neighbor.dynamic).count()
     }
 
     /// When [`Speaker::handle_timeout`] is due.
