@@ -134,13 +134,15 @@ impl Speaker {
     /// Has the RIB wait for the end-of-RIB of everybody who does not come by itself before it sends its own, at most for its
     /// hold; of several peers of one owner one is enough.
     pub fn expect_peers(&mut self) {
-        let mut speakers: BTreeMap<(Option<Arc<str>>, Option<PeerId>), Vec<PeerId>> = BTreeMap::new();
+        let mut owned: BTreeMap<Arc<str>, Vec<PeerId>> = BTreeMap::new();
+        let mut alone = Vec::new();
         for peer in self.peers().filter(|peer| !peer.neighbor.dynamic) {
-            let owner = peer.neighbor.owner.clone();
-            let alone = owner.is_none().then_some(peer.id);
-            speakers.entry((owner, alone)).or_default().push(peer.id);
+            match &peer.neighbor.owner {
+                Some(owner) => owned.entry(Arc::clone(owner)).or_default().push(peer.id),
+                None => alone.push(vec![peer.id]),
+            }
         }
-        self.rib.set_expected_speakers(speakers.into_values());
+        self.rib.set_expected_speakers(owned.into_values().chain(alone));
     }
 
     fn insert(&mut self, id: PeerId, neighbor: Neighbor) {
