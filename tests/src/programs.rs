@@ -1,6 +1,6 @@
 //! Our own programs, and packages of the system.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
@@ -52,6 +52,26 @@ pub fn path(name: &str) -> PathBuf {
     directory().join(name)
 }
 
+/// Where things that take long to make are kept from run to run: `MEGALOS_CACHE`, else `megalos` in the user's cache
+/// directory.
+pub fn cache() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    let megalos = variable("MEGALOS_CACHE").or_else(|| Some(user()?.join("megalos")));
+    megalos.unwrap_or_else(|| PathBuf::from("/var/cache/megalos"))
+}
+
+/// Writes a file that appears complete or not at all.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// Sees to it that `program` exists, installing the Debian package that holds it.
 ///
 /// # Panics
@@ -74,7 +94,7 @@ pub fn require(program: &str, package: &str) {
     );
 }
 
-fn exists(program: &str) -> bool {
+pub(crate) fn exists(program: &str) -> bool {
     let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/frr", "/usr/local/bin"];
     directories.iter().any(|directory| PathBuf::from(directory).join(program).is_file())
 }

@@ -28,15 +28,10 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// If it cannot be made, saying why and what to do.
 pub fn path() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
-    ROOT.get_or_init(|| obtain(&cache()).unwrap_or_else(|error| panic!("no Debian sid root for the peers: {error}")))
-}
-
-/// Where roots are kept: `peers` in `MEGALOS_CACHE`, else in `megalos` of the user's cache directory.
-fn cache() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let user = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
-    let megalos = variable("MEGALOS_CACHE").or_else(|| Some(user()?.join("megalos")));
-    megalos.unwrap_or_else(|| PathBuf::from("/var/cache/megalos")).join("peers")
+    ROOT.get_or_init(|| {
+        obtain(&programs::cache().join("peers"))
+            .unwrap_or_else(|error| panic!("no Debian sid root for the peers: {error}"))
+    })
 }
 
 fn obtain(cache: &Path) -> Result<PathBuf, String> {

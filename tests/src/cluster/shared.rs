@@ -1,0 +1,63 @@
+//! One cluster for all tests of a binary: started by the first that needs it, for one test at a time.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use super::{Cluster, Config};
+
+static CLUSTER: Mutex<Option<Cluster>> = Mutex::new(None);
+
+/// The cluster, while one test has it.
+///
+/// Whoever disturbs it puts it right again. A test that fails does not: the next one gets a new cluster.
+#[derive(Debug)]
+pub struct Shared(MutexGuard<'static, Option<Cluster>>);
+
+/// Exclusive use of the binary's cluster, of three nodes with Multus.
+///
+/// # Panics
+///
+/// If it does not start.
+pub fn shared() -> Shared {
+    static AT_EXIT: Once = Once::new();
+    AT_EXIT.call_once(|| {
+        // Statics are not dropped. The pipe to the cluster's keeper closes in any case; this also waits for it.
+        // SAFETY: the handler is a function without arguments that does not unwind.
+        unsafe { libc::atexit(end) };
+    });
+    let mut cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    cluster.get_or_insert_with(|| Cluster::up(Config::default()));
+    Shared(cluster)
+}
+
+extern "C" fn end() {
+    if let Ok(mut cluster) = CLUSTER.try_lock() {
+        drop(cluster.take());
+    }
+}
+
+impl Deref for Shared {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("it is there as long as the guard"))
+    }
+}
+
+impl DerefMut for Shared {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        self.0.as_mut().unwrap_or_else(|| unreachable!("it is there as long as the guard"))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        if let Some(cluster) = self.0.take() {
+            eprintln!("{}", cluster.story());
+        }
+        CLUSTER.clear_poison();
+    }
+}
