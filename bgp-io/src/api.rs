@@ -20,7 +20,7 @@ pub struct PeerSpec {
     pub address: SocketAddr,
     /// Local address of connections that we open.
     pub local_address: Option<IpAddr>,
-    /// TCP-MD5 key (RFC 2385), 1 to 80 bytes.
+    /// TCP-MD5 key (RFC 2385), 1 to 80 bytes. Another one is for the next connection.
     pub key: Option<String>,
     /// Send with TTL 255 and accept nothing less (RFC 5082).
     pub gtsm: bool,

@@ -298,7 +298,12 @@ impl PeerTask {
     fn change_spec(&mut self, spec: PeerSpec) {
         let old = std::mem::replace(&mut self.spec, spec);
         let new = &self.spec;
-        let transport = |spec: &PeerSpec| (spec.address, spec.local_address, spec.key.clone(), spec.gtsm);
+        // A key is for the next connection: this one keeps the key that it was opened with, here and in the kernel. So a
+        // key can be replaced on both sides one after the other.
+        let transport = |spec: &PeerSpec| (spec.address, spec.local_address, spec.gtsm);
+        if old.key != new.key && self.dial.is_some() {
+            self.dial = Some(Box::pin(dial(new.clone())));
+        }
         let reset = transport(&old) != transport(new) || old.session.needs_reset(&new.session);
         let now = self.clock.now();
         self.peer.set_config(now, new.session.clone());

@@ -4,6 +4,7 @@ mod support;
 
 use std::net::{IpAddr, SocketAddr};
 
+use bgp_core::session::{DownCause, StopReason};
 use bgp_io::{Event, Io, IoError};
 use support::{PEER, Speaker, update};
 use tokio::io::AsyncReadExt;
@@ -40,17 +41,22 @@ async fn other_md5_keys_or_none_keep_everybody_out_and_the_error_says_what_to_ch
 }
 
 #[tokio::test]
-async fn a_new_key_on_both_sides_brings_the_session_back() {
+async fn a_new_key_is_for_the_next_session_and_leaves_the_one_that_runs() {
     let (mut a, mut b) = with_keys([68, 69], [Some("old"), Some("old")]).await;
     a.established().await;
     b.established().await;
     let (mut to_b, mut to_a) = (a.passive_spec(b.address), b.spec(a.address));
     (to_b.key, to_a.key) = (Some("new".to_owned()), Some("new".to_owned()));
+    // One side after the other: what ends the session is what we ask for between the two, and nothing before.
     a.io.set_peer(PEER, to_b).unwrap();
+    a.io.stop(PEER, StopReason::Reset { administrative: true });
+    let why = |event| match event {
+        Event::Down { reason, .. } => Some(reason.cause),
+        _ => None,
+    };
+    assert_eq!(a.until(why).await, DownCause::Stopped(StopReason::Reset { administrative: true }));
+    b.until(why).await;
     b.io.set_peer(PEER, to_a).unwrap();
-    let mut restarted = |event| matches!(event, Event::Down { .. }).then_some(());
-    a.until(&mut restarted).await;
-    b.until(&mut restarted).await;
     a.established().await;
     b.established().await;
 }

@@ -9,7 +9,9 @@
 
 pub mod client;
 pub mod explain;
+pub mod metrics;
 pub mod multus;
 pub mod nodes;
+pub mod pod;
 pub mod secret;
 pub mod watch;

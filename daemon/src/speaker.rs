@@ -1,7 +1,7 @@
 //! Between settings, sessions and people: peers from [`PeerSettings`], rows and metrics from a [`Speaker`].
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bgp_core::rib::{PeerClass, PeerLimits, Permission, RouteTypes};
@@ -30,6 +30,18 @@ pub struct Identity {
     pub restarting: bool,
     /// How long peers of our AS are asked to keep routes after the restart time, in seconds (RFC 9494).
     pub long_lived_stale_secs: u32,
+}
+
+/// The BGP identifier of a speaker with this address (RFC 6286): an IPv4 address itself; of an IPv6 one a 32-bit FNV-1a
+/// hash, which is the same after every restart.
+pub fn router_id_of(address: IpAddr) -> RouterId {
+    match address {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let step = |hash: u32, octet: u8| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193);
+            RouterId(address.octets().into_iter().fold(0x811c_9dc5, step).max(1))
+        }
+    }
 }
 
 /// The longest that a peer's routes are kept after its restart time, in seconds, unless its settings say otherwise.

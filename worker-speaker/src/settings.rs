@@ -8,6 +8,7 @@ use bgp_core::types::{Asn, RouterId};
 use clap::{Parser, Subcommand};
 use daemon::config::{ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file};
 use daemon::options::CommonOptions;
+use daemon::speaker::router_id_of;
 use evpn::config::Limits;
 use serde::Deserialize;
 
@@ -278,20 +279,6 @@ impl Settings {
 fn is_unicast(vtep: IpAddr) -> bool {
     let broadcast = matches!(vtep, IpAddr::V4(address) if address.is_broadcast());
     !(vtep.is_loopback() || vtep.is_multicast() || vtep.is_unspecified() || broadcast)
-}
-
-/// An IPv4 VTEP is the identifier; of an IPv6 one, a 32-bit FNV-1a hash, which is the same after every restart.
-fn router_id_of(vtep: IpAddr) -> RouterId {
-    match vtep {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let hash = address
-                .octets()
-                .iter()
-                .fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193));
-            RouterId(hash.max(1))
-        }
-    }
 }
 
 #[cfg(test)]

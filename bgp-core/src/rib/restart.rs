@@ -93,6 +93,15 @@ impl Rib {
         self.evpn.member(peer).is_some_and(|member| !member.end_of_rib_sent())
     }
 
+    /// Begins a reflector's hold anew: for an owner that does not know yet whom to let in, so that nobody can have told it
+    /// anything. Without this, the first peer to come would hear at once that there is nothing.
+    pub fn begin_hold(&mut self, now: Instant) {
+        self.gates.synchronised = false;
+        self.gates.start_over = now + self.config.end_of_rib_hold;
+        self.gates.at(Some(self.gates.start_over));
+        self.gates.touch();
+    }
+
     /// A worker's owner has originated everything that it had before its restart: end-of-RIB may be sent.
     pub fn local_ready(&mut self) {
         self.gates.local_ready = true;

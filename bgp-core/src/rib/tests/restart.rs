@@ -48,6 +48,20 @@ fn a_reflector_waits_no_longer_than_the_hold() {
 }
 
 #[test]
+fn the_hold_begins_when_it_is_known_whom_to_let_in() {
+    let mut rib = reflector();
+    rib.handle_timeout(at(25));
+    rib.begin_hold(at(25));
+    rib.set_expected_peers([A, B]);
+    rib.peer_up(A, info(2, PeerClass::Client, false), at(26));
+    apply(&mut rib, A, end_of_rib(EVPN));
+    rib.handle_timeout(at(54));
+    assert_eq!((sent(&mut rib, A), rib.is_synchronised()), (vec![], false));
+    rib.handle_timeout(at(55));
+    assert_eq!((sent(&mut rib, A), rib.is_synchronised()), (vec![EVPN], true));
+}
+
+#[test]
 fn nobody_waits_for_a_peer_that_was_removed() {
     let mut rib = reflector();
     rib.set_expected_peers([A, B]);
