@@ -26,6 +26,8 @@ enum Order {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
         nodes: u8,
     },
+    /// Build Megalos' image, give it to the nodes, and apply deploy
+    Install,
     /// End it; nothing is left of it
     Down,
     /// Say what is up
@@ -61,6 +63,7 @@ fn run(order: Order) -> Result<ExitCode> {
             let cluster = Cluster::background(Config { nodes, ..Config::default() })?;
             print(&cluster);
         }
+        Order::Install => Cluster::attach()?.install_megalos()?,
         Order::Down => Cluster::attach()?.down()?,
         Order::Status => print(&Cluster::attach()?),
         Order::Kubectl { arguments } => {

@@ -1,5 +1,5 @@
-//! The image that is installed: the same programs, made by the same script, as the Dockerfile's, and the other images that
-//! the manifests name. An archive is what `ctr -n k8s.io images import` takes.
+//! The image that is installed: the same programs, made by the same script, as the Dockerfile's. An archive is what
+//! `ctr -n k8s.io images import` takes.
 
 use std::fs;
 use std::io;
@@ -13,20 +13,11 @@ use crate::programs;
 /// The image that the manifests in `deploy` name.
 pub const NAME: &str = concat!("ghcr.io/megalos/megalos:", env!("CARGO_PKG_VERSION"));
 
-/// The image of the pods in `deploy/examples`.
-pub const SHELL: &str = "docker.io/library/busybox:1.37";
-
 /// What the image holds, as the Dockerfile says it.
 const PROGRAMS: [&str; 4] = ["megalos-rr", "megalos-speaker", "megalos-cni", "megalos"];
 
 /// Whoever runs in the image without asking for another user.
 const USER: &str = "65532:65532";
-
-/// Commands of busybox that tests and examples use in pods.
-const COMMANDS: [&str; 16] = [
-    "arping", "awk", "cat", "grep", "ifconfig", "ip", "ls", "nc", "ping", "ping6", "sh", "sleep", "test", "true",
-    "wget", "cp",
-];
 
 /// Builds the programs of the image, statically linked, and returns the directory that holds them. What has not changed is not
 /// built again.
@@ -70,29 +61,6 @@ pub fn archive(name: &str) -> io::Result<PathBuf> {
     write(&directory, &image)
 }
 
-/// The archive of [`SHELL`], made of Debian's static busybox.
-///
-/// # Errors
-///
-/// If the archive cannot be written.
-///
-/// # Panics
-///
-/// If busybox is missing and cannot be installed.
-pub fn shell_archive() -> io::Result<PathBuf> {
-    programs::require("busybox", "busybox-static");
-    let mut entries = vec![Entry::program("bin/busybox", "/bin/busybox"), Entry::directory("tmp", 0o1777)];
-    entries.extend(COMMANDS.map(|command| Entry::link(&format!("bin/{command}"), "busybox")));
-    let image = Image {
-        name: SHELL.to_owned(),
-        entries,
-        entrypoint: vec!["/bin/sh".to_owned()],
-        env: vec!["PATH=/bin".to_owned()],
-        ..Image::default()
-    };
-    write(&programs()?, &image)
-}
-
 /// Writes an image beside the programs; two processes at once do not disturb each other.
 fn write(directory: &Path, image: &Image) -> io::Result<PathBuf> {
     let file = image.name.replace(['/', ':'], "_");
@@ -112,6 +80,7 @@ pub fn repository() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::images::TOOLS;
 
     fn read(path: &str) -> String {
         fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -119,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_manifests_name_the_version_that_is_built() {
-        for (path, name) in [("deploy/install.yaml", NAME), ("deploy/examples/two-pods.yaml", SHELL)] {
+        for (path, name) in [("deploy/install.yaml", NAME), ("deploy/examples/two-pods.yaml", TOOLS)] {
             let text = read(path);
             let named: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
             assert!(!named.is_empty() && named.iter().all(|image| *image == name), "{path}: {named:?}, not {name}");

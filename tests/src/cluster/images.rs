@@ -9,8 +9,9 @@ use super::oci::{self, Entry, Image};
 use super::settings::PAUSE;
 use super::{Result, keeper};
 
-/// The image of test pods: BusyBox, which has ping, arping, ip, nc, httpd and a shell.
-pub const TOOLS: &str = "docker.io/library/tools:dev";
+/// The image of test pods and of the examples: BusyBox, which has ping, arping, ip, nc, httpd and a shell. Debian's, under the
+/// name that the examples have.
+pub const TOOLS: &str = "docker.io/library/busybox:1.37";
 
 /// Waits for the end and does nothing else; process 1 of a pod reaps what others leave to it.
 const PAUSE_SOURCE: &str = r#"

@@ -22,6 +22,7 @@
 //! | [`settings`] | the configuration files of a node |
 //! | [`oci`] | container images made of files that exist already |
 //! | [`images`] | pause, the tool image, and giving images to nodes |
+//! | [`megalos`] | Megalos, installed as its users do it |
 //! | [`multus`] | Multus' image and manifest |
 //! | [`kubectl`] | kubectl on the underlay |
 //! | [`disturb`] | power, addresses, the API: what tests do to a cluster, and the way back |
@@ -44,6 +45,7 @@ pub mod image;
 pub mod images;
 pub mod keeper;
 pub mod kubectl;
+pub mod megalos;
 pub mod multus;
 pub mod network;
 pub mod node;
@@ -61,7 +63,7 @@ use network::{Families, Place};
 use node::Node;
 use process::until;
 
-pub use shared::{Shared, shared};
+pub use shared::{Shared, shared, with_megalos, without_megalos};
 
 /// What went wrong, and what helps.
 pub type Result<T> = std::result::Result<T, String>;
@@ -230,6 +232,16 @@ impl Cluster {
     /// If the API refuses it.
     pub fn apply(&self, manifest: &str) -> String {
         kubectl::run_with_input(&self.keeper, &["apply", "-f", "-"], manifest).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Deletes what a manifest holds, and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// If the API refuses it.
+    pub fn delete(&self, manifest: &str) {
+        let deleted = kubectl::run_with_input(&self.keeper, &["delete", "--wait", TIMEOUT, "-f", "-"], manifest);
+        deleted.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The nodes, in the order in which they came.

@@ -19,15 +19,45 @@ pub struct Shared(MutexGuard<'static, Option<Cluster>>);
 ///
 /// If it does not start.
 pub fn shared() -> Shared {
+    let mut cluster = lock();
+    cluster.get_or_insert_with(|| Cluster::up(Config::default()));
+    Shared(cluster)
+}
+
+/// The same, with Megalos in it, ready.
+///
+/// # Panics
+///
+/// If it does not start or become ready.
+pub fn with_megalos() -> Shared {
+    let mut cluster = shared();
+    let ready = if cluster.has_megalos() { cluster.wait_megalos() } else { cluster.install_megalos() };
+    ready.unwrap_or_else(|error| panic!("{error}"));
+    cluster
+}
+
+/// The same, in which Megalos has never been: another one where needed.
+///
+/// # Panics
+///
+/// If it does not start.
+pub fn without_megalos() -> Shared {
+    let mut cluster = lock();
+    if cluster.as_ref().is_some_and(Cluster::has_megalos) {
+        drop(cluster.take());
+    }
+    cluster.get_or_insert_with(|| Cluster::up(Config::default()));
+    Shared(cluster)
+}
+
+fn lock() -> MutexGuard<'static, Option<Cluster>> {
     static AT_EXIT: Once = Once::new();
     AT_EXIT.call_once(|| {
         // Statics are not dropped. The pipe to the cluster's keeper closes in any case; this also waits for it.
         // SAFETY: the handler is a function without arguments that does not unwind.
         unsafe { libc::atexit(end) };
     });
-    let mut cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
-    cluster.get_or_insert_with(|| Cluster::up(Config::default()));
-    Shared(cluster)
+    CLUSTER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 extern "C" fn end() {
@@ -56,7 +86,7 @@ impl Drop for Shared {
             return;
         }
         if let Some(cluster) = self.0.take() {
-            eprintln!("{}", cluster.story());
+            eprintln!("{}\n{}", cluster.story(), cluster.megalos_logs());
         }
         CLUSTER.clear_poison();
     }
