@@ -3,9 +3,10 @@
 //! ```text
 //!   workers, routers ──bgp-io──► Speaker { RIB, sessions } ──► everybody whose LANs are concerned
 //!                                    ▲
-//!                  signals, control socket, /metrics
+//!              configuration, Nodes; signals, control socket, /metrics
 //! ```
 
+pub mod kubernetes;
 mod reflector;
 pub mod settings;
 

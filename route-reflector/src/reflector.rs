@@ -1,5 +1,6 @@
 //! The reflector's main loop: owns the RIB and the sessions, and answers everything that is asked of the process.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bgp_core::rib::{PeerClass, RibConfig, Role};
@@ -17,6 +18,7 @@ use daemon::speaker::{Identity, SpeakerMetrics, neighbor, peer_rows};
 use prometheus::Registry;
 use tokio::sync::mpsc;
 
+use crate::kubernetes::Kubernetes;
 use crate::settings::{DYNAMIC_PEERS, Options, Settings};
 
 /// Events that may wait before sessions stop reading.
@@ -30,6 +32,10 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     let registry = Registry::new();
     let metrics = SpeakerMetrics::new(&registry).map_err(|error| error.to_string())?;
     let ready = Readiness::default();
+    let kubernetes = match &settings.cluster {
+        Some(cluster) => Some(Kubernetes::start(cluster, &registry).await?),
+        None => None,
+    };
     let (mut io, events) = Io::start(&settings.listen, EVENT_QUEUE).await.map_err(|error| error.to_string())?;
     io.accept(&accepted(&settings)).map_err(|error| error.to_string())?;
     let service = Service::start(settings.http, settings.control.as_deref(), &registry, &ready).await?;
@@ -40,7 +46,8 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     config.log_limit_octets = settings.limits.shared_log_octets;
     config.dead_destinations_limit = settings.limits.withdrawn_routes;
     let speaker = Speaker::new(config, io);
-    let mut reflector = Reflector { speaker, options, settings, metrics, ready, max_dynamic_peers };
+    let mut reflector = Reflector { speaker, options, settings, metrics, ready, max_dynamic_peers, kubernetes };
+    reflector.update_cluster();
     reflector.configure_peers()?;
     reflector.speaker.io().open().map_err(|error| error.to_string())?;
     tracing::info!(
@@ -76,6 +83,7 @@ struct Reflector {
     metrics: SpeakerMetrics,
     ready: Readiness,
     max_dynamic_peers: usize,
+    kubernetes: Option<Kubernetes>,
 }
 
 impl Reflector {
@@ -89,13 +97,24 @@ impl Reflector {
                         return Err("all session tasks have ended; restart the reflector".into());
                     }
                 }
-                () = sleep_until(deadline) => self.speaker.handle_timeout(),
+                () = sleep_until(deadline) => {
+                    self.hold();
+                    self.speaker.handle_timeout();
+                }
+                () = changed(self.kubernetes.as_mut()) => {
+                    if self.update_cluster()
+                        && let Err(error) = self.configure_peers()
+                    {
+                        tracing::error!(%error, "not every Node is a peer");
+                    }
+                }
                 request = service.next() => match request {
                     ServiceEvent::Stop => break,
                     ServiceEvent::Reload => self.reload(),
                     ServiceEvent::Question(pending) => self.answer(pending),
                     ServiceEvent::Sample(done) => {
                         self.metrics.sample(&mut self.speaker);
+                        self.kubernetes.iter().for_each(Kubernetes::sample);
                         let _ = done.send(());
                     }
                 },
@@ -127,22 +146,46 @@ impl Reflector {
         }
     }
 
-    /// Makes the sessions what the settings say; unchanged peers are not touched.
+    /// Whether it is known who the peers are.
+    fn knows_peers(&self) -> bool {
+        self.kubernetes.as_ref().is_none_or(Kubernetes::is_known)
+    }
+
+    /// As long as nobody is let in, nobody's end-of-RIB can come: the time for that begins later.
+    fn hold(&mut self) {
+        if !self.knows_peers() {
+            let now = self.speaker.now();
+            self.speaker.rib.begin_hold(now);
+        }
+    }
+
+    /// Takes in what the cluster says. Whether peers are others by that.
+    fn update_cluster(&mut self) -> bool {
+        self.hold();
+        self.kubernetes.as_mut().is_some_and(Kubernetes::update)
+    }
+
+    /// Makes the sessions what settings and cluster say; unchanged peers are not touched.
     fn configure_peers(&mut self) -> Result<(), String> {
         let identity = self.identity();
         let peers = self.settings.peers.values();
         let mut wanted: Vec<_> =
             peers.map(|peer| neighbor(identity, peer.address, &peer.settings, peer.key.clone(), false)).collect();
+        let cluster = self.kubernetes.as_ref();
+        let nodes = cluster.map(|cluster| cluster.neighbors(identity, &self.settings.defaults)).unwrap_or_default();
+        // What the settings say of an address they say of a Node too.
+        wanted.extend(nodes.into_iter().filter(|node| !self.settings.peers.contains_key(&node.spec.address.ip())));
+        let known: BTreeSet<_> = wanted.iter().map(|neighbor| neighbor.spec.address.ip()).collect();
         // Who came by itself stays as long as its prefix is accepted.
         let dynamic = self.speaker.peers().filter(|peer| peer.neighbor.dynamic).map(|peer| peer.neighbor.spec.address);
-        for address in dynamic.filter(|address| !self.settings.peers.contains_key(&address.ip())) {
+        for address in dynamic.filter(|address| !known.contains(&address.ip())) {
             if let Some(accept) = self.settings.accepts(address.ip()) {
                 wanted.push(neighbor(identity, address, &accept.settings, accept.key.clone(), true));
             }
         }
         self.speaker.set_peers(wanted).map_err(|error| error.to_string())?;
         // Who may come by itself cannot be told; then the whole hold passes before our end-of-RIB.
-        if self.settings.accept.is_empty() {
+        if self.settings.accept.is_empty() && self.knows_peers() {
             self.speaker.expect_peers();
         }
         Ok(())
@@ -171,6 +214,7 @@ impl Reflector {
         let Some(newer) = self.settings.reload(&self.options) else { return };
         self.settings.peers = newer.peers;
         self.settings.accept = newer.accept;
+        self.settings.defaults = newer.defaults;
         let accept = accepted(&self.settings);
         let result = self.speaker.io().accept(&accept).map_err(|error| error.to_string());
         match result.and_then(|()| self.configure_peers()) {
@@ -188,6 +232,14 @@ impl Reflector {
             }
         };
         let _ = pending.reply.send(answer);
+    }
+}
+
+/// Never, outside of a cluster.
+async fn changed(kubernetes: Option<&mut Kubernetes>) {
+    match kubernetes {
+        Some(kubernetes) => kubernetes.changed().await,
+        None => std::future::pending().await,
     }
 }
 

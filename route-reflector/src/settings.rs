@@ -1,17 +1,22 @@
 //! Command line and configuration file of the reflector, merged and checked as a whole.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use bgp_core::types::{Asn, RouterId};
 use clap::Parser;
+use cluster::client::Source;
+use cluster::pod::Pod;
 use daemon::config::{
     AcceptEntry, ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file,
 };
 use daemon::options::{CommonOptions, parse_prefix, parse_socket};
+use daemon::speaker::router_id_of;
 use ipnet::IpNet;
 use serde::Deserialize;
+
+use crate::kubernetes::ClusterSettings;
 
 /// The Megalos route reflector: reflects EVPN routes between workers and routers (RFC 4456, RFC 7432).
 ///
@@ -38,6 +43,15 @@ pub struct Options {
     /// Dial this peer; the port defaults to 179; several in a list or by repetition
     #[arg(long, value_name = "ADDR[:PORT]", num_args = 1.., value_delimiter = ',')]
     pub peer: Vec<PeerAddress>,
+    /// Take the Nodes of this cluster as peers: with the pod's service account; the pod's environment tells the rest
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// The same from outside of the cluster, with these credentials
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Keep the last known Nodes here, for starts while the API server is away [default: /run/megalos]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
     /// Send hard resets when leaving, so that peers drop our routes at once (RFC 8538)
     #[arg(long)]
     pub flush_on_exit: bool,
@@ -71,6 +85,16 @@ pub struct Accept {
     /// TCP-MD5 key.
     pub key: Option<String>,
 }
+
+/// Where a reflector in a cluster listens: another BGP of the node has 179.
+pub const CLUSTER_PORT: u16 = 1_179;
+/// Where it answers probes.
+const HTTP_PORT: u16 = 9_180;
+/// The cluster id of all reflectors of a cluster (RFC 4456): "MGLS", in class E, which is nobody's address.
+const CLUSTER_ID: Ipv4Addr = Ipv4Addr::new(240, 71, 76, 83);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Where the last known state is, unless the settings say otherwise.
+const STATE: &str = "/run/megalos";
 
 /// Peers that may come by themselves where the settings do not say.
 pub const DYNAMIC_PEERS: usize = 10_000;
@@ -136,6 +160,10 @@ pub struct Settings {
     pub peers: BTreeMap<IpAddr, Peer>,
     /// Accepted prefixes.
     pub accept: Vec<Accept>,
+    /// What Nodes take.
+    pub defaults: PeerSettings,
+    /// The cluster whose Nodes are peers.
+    pub cluster: Option<ClusterSettings>,
     /// Limits.
     pub limits: Limits,
     /// HTTP address.
@@ -158,7 +186,8 @@ impl daemon::options::Settings for Settings {
             Some(path) => read_file(path)?,
             None => File::default(),
         };
-        Self::merge(options, file)
+        let pod = Pod::from_env().map_err(|error| ConfigError::Invalid(vec![error]))?;
+        Self::merge(options, file, pod)
     }
 
     fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
@@ -171,6 +200,7 @@ impl daemon::options::Settings for Settings {
             (self.limits != newer.limits, "max_*"),
             (self.http != newer.http, "http"),
             (self.control != newer.control, "control"),
+            (self.cluster != newer.cluster, "kubernetes"),
         ] {
             if differs {
                 names.push(name);
@@ -181,36 +211,45 @@ impl daemon::options::Settings for Settings {
 }
 
 impl Settings {
-    fn merge(options: &Options, file: File) -> Result<Self, ConfigError> {
+    fn merge(options: &Options, file: File, pod: Pod) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let limits = Limits::of(&file, &mut problems);
-        let listen = if options.listen.is_empty() { file.listen } else { options.listen.clone() };
+        let cluster = cluster_settings(options, pod);
+        let given = if options.listen.is_empty() { file.listen } else { options.listen.clone() };
+        let listen = if given.is_empty() && cluster.is_some() { everywhere() } else { given };
         let asn = options.common.asn.or(file.asn).unwrap_or(65_000);
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
-        let router_id = options.router_id.or(file.router_id).or_else(|| first_ipv4(&listen));
-        let router_id = router_id.filter(|id| !id.is_unspecified()).unwrap_or_else(|| {
+        let host_ip = cluster.as_ref().and_then(|cluster| cluster.pod.host_ip);
+        let router_id = options.router_id.or(file.router_id).or_else(|| first_ipv4(&listen)).map(RouterId::from);
+        let router_id = router_id.or_else(|| host_ip.map(router_id_of)).filter(|id| id.0 != 0);
+        let router_id = router_id.unwrap_or_else(|| {
             problems.missing("no router id; give --router-id an IPv4 address that is unique in the fabric");
-            Ipv4Addr::UNSPECIFIED
+            RouterId(0)
         });
         file.defaults.check("[defaults]", &mut problems);
         let peers = merge_peers(&options.peer, file.peer, &file.defaults, &mut problems);
         let accept = merge_accept(&options.accept, file.accept, &file.defaults, &mut problems);
-        if !listen.is_empty() && accept.is_empty() && peers.is_empty() {
-            problems.missing("nobody may connect: give --accept PREFIX or --peer ADDR");
+        if cluster.is_none() && !listen.is_empty() && accept.is_empty() && peers.is_empty() {
+            problems.missing("nobody may connect: give --accept PREFIX, --peer ADDR or --kubernetes");
         }
         if listen.is_empty() && peers.is_empty() {
             problems.missing("nothing to do: give --listen ADDR:PORT to accept sessions, or --peer ADDR to dial");
         }
+        let shared_id = cluster.as_ref().map(|_| CLUSTER_ID);
+        let probed = cluster.as_ref().map(|_| SocketAddr::new(host_ip.unwrap_or(LOOPBACK), HTTP_PORT));
+        let asked = cluster.as_ref().map(|cluster| cluster.state.join("rr.sock"));
         let settings = Self {
             listen,
             asn: Asn(asn),
-            router_id: router_id.into(),
-            cluster_id: options.cluster_id.or(file.cluster_id).unwrap_or(router_id).into(),
+            router_id,
+            cluster_id: options.cluster_id.or(file.cluster_id).or(shared_id).map_or(router_id.0, u32::from),
             peers,
             accept,
+            defaults: file.defaults,
             limits,
-            http: options.common.http.or(file.http),
-            control: options.common.control.clone().or(file.control),
+            http: options.common.http.or(file.http).or(probed),
+            control: options.common.control.clone().or(file.control).or(asked),
+            cluster,
         };
         problems.finish(settings)
     }
@@ -222,6 +261,25 @@ impl Settings {
             .filter(|accept| accept.prefix.contains(&address))
             .max_by_key(|accept| accept.prefix.prefix_len())
     }
+}
+
+fn cluster_settings(options: &Options, pod: Pod) -> Option<ClusterSettings> {
+    let source = match &options.kubeconfig {
+        Some(path) => Source::Kubeconfig(path.clone()),
+        None if options.kubernetes => Source::InCluster,
+        None => return None,
+    };
+    let state = options.state.clone().unwrap_or_else(|| STATE.into());
+    Some(ClusterSettings { source, pod, state })
+}
+
+/// All addresses of the host: a Node may connect to any of them. IPv6 where the kernel has it.
+fn everywhere() -> Vec<SocketAddr> {
+    let mut listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, CLUSTER_PORT))];
+    if Path::new("/proc/net/if_inet6").exists() {
+        listen.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, CLUSTER_PORT)));
+    }
+    listen
 }
 
 fn first_ipv4(listen: &[SocketAddr]) -> Option<Ipv4Addr> {
@@ -262,7 +320,7 @@ mod tests {
         let options =
             Options::try_parse_from(std::iter::once(&"megalos-rr").chain(flags)).map_err(|e| e.to_string())?;
         let file: File = toml::from_str(file).map_err(|e| e.to_string())?;
-        Settings::merge(&options, file).map_err(|e| e.to_string())
+        Settings::merge(&options, file, Pod::default()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -293,7 +351,7 @@ mod tests {
     fn only_what_is_given_nowhere_makes_a_configuration_incomplete() {
         let problem = |flags: &[&str]| {
             let options = Options::try_parse_from(std::iter::once(&"megalos-rr").chain(flags)).unwrap();
-            Settings::merge(&options, File::default()).unwrap_err()
+            Settings::merge(&options, File::default(), Pod::default()).unwrap_err()
         };
         assert!(matches!(problem(&["--router-id", "192.0.2.1"]), ConfigError::Incomplete(_)));
         assert!(matches!(problem(&["--listen", "192.0.2.1:179"]), ConfigError::Incomplete(_)));
@@ -325,6 +383,27 @@ mod tests {
         for part in ["asn is 0", "no router id", "hold_time_secs is below 3", "given twice"] {
             assert!(error.contains(part), "{part} is missing in {error}");
         }
+    }
+
+    #[test]
+    fn in_a_cluster_nothing_has_to_be_said() {
+        let settings = |flags: &[&str], host_ip: Option<&str>| {
+            let options = Options::try_parse_from(std::iter::once(&"megalos-rr").chain(flags)).unwrap();
+            let pod = Pod { host_ip: host_ip.map(|ip| ip.parse().unwrap()), ..Pod::default() };
+            Settings::merge(&options, File::default(), pod).map_err(|error| error.to_string())
+        };
+        let v4 = settings(&["--kubernetes"], Some("192.0.2.1")).unwrap();
+        assert_eq!((v4.router_id.to_string().as_str(), v4.cluster_id), ("192.0.2.1", u32::from(CLUSTER_ID)));
+        assert_eq!(v4.http, Some("192.0.2.1:9180".parse().unwrap()));
+        assert_eq!(v4.control.as_deref(), Some(Path::new("/run/megalos/rr.sock")));
+        assert!(v4.listen.contains(&"0.0.0.0:1179".parse().unwrap()));
+        let v6 = settings(&["--kubernetes"], Some("2001:db8::1")).unwrap();
+        assert!(v6.router_id.0 != 0 && v6.cluster_id == v4.cluster_id);
+        let outside = settings(&["--kubeconfig", "c", "--router-id", "192.0.2.9", "--state", "s"], None).unwrap();
+        let cluster = outside.cluster.unwrap();
+        assert_eq!((cluster.source, cluster.state), (Source::Kubeconfig("c".into()), "s".into()));
+        assert!(settings(&["--kubernetes"], None).unwrap_err().contains("--router-id"));
+        assert_eq!(settings(&["--listen", "192.0.2.1:179", "--peer", "192.0.2.2"], None).unwrap().cluster, None);
     }
 
     #[test]
