@@ -1,7 +1,8 @@
 //! What the daemons learn from Kubernetes and tell it.
 //!
 //! ```text
-//!   API server ──list, watch──► watch (keeps what was known, on disk too) ──► nodes, secret: what it means
+//!   API server ──list, watch──► watch (keeps what was known, on disk too) ──► nodes, reflectors, secret: what it means
+//!   API server ◄──condition, Events── report
 //! ```
 //!
 //! The API server is a source of news, never of silence: while it is away, refuses or answers with nothing, all that was
@@ -13,5 +14,7 @@ pub mod metrics;
 pub mod multus;
 pub mod nodes;
 pub mod pod;
+pub mod reflectors;
+pub mod report;
 pub mod secret;
 pub mod watch;

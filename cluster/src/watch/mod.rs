@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub(crate) use backoff::Backoff;
 pub use store::MAX_OBJECTS;
 
 /// Which objects, and how.
