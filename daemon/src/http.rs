@@ -1,12 +1,13 @@
 //! `/metrics` in the Prometheus text format, `/healthz` and `/readyz`.
 //!
-//! Health says that the process runs; readiness is a flag that the main loop sets and clears.
+//! Health says that what must not stand still gives signs of life; readiness is a flag that the main loop sets and clears.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -39,6 +40,33 @@ impl Readiness {
     }
 }
 
+/// Signs of life of what must not stand still, each for a time; shared between those and `/healthz`.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, Instant>>>);
+
+impl Health {
+    /// `who` lives, and says so again before `until`.
+    pub fn lives(&self, who: &'static str, until: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(who, until);
+    }
+
+    /// Who should have given a sign of life before `now`, and how long ago.
+    pub fn overdue(&self, now: Instant) -> Option<(&'static str, Duration)> {
+        let signs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = signs.iter().filter_map(|(who, until)| Some((*who, now.checked_duration_since(*until)?)));
+        late.filter(|(_, late)| !late.is_zero()).max_by_key(|(_, late)| *late)
+    }
+}
+
+/// What probes are told.
+#[derive(Clone, Debug, Default)]
+pub struct Vitals {
+    /// `/readyz`.
+    pub ready: Readiness,
+    /// `/healthz`.
+    pub health: Health,
+}
+
 /// Binds the address; the error names it and what to do.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| bind_failure("--http", address, &error))
@@ -61,7 +89,7 @@ pub fn bind_failure(option: &str, address: SocketAddr, error: &std::io::Error) -
 pub type Sample = oneshot::Sender<()>;
 
 /// Serves for ever. `samples` leads to the main loop.
-pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness, samples: mpsc::Sender<Sample>) {
+pub async fn serve(listener: TcpListener, registry: Registry, vitals: Vitals, samples: mpsc::Sender<Sample>) {
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = clients.clone().acquire_owned().await else { return };
@@ -73,11 +101,11 @@ pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness, 
                 continue;
             }
         };
-        let (registry, ready, samples) = (registry.clone(), ready.clone(), samples.clone());
+        let (registry, vitals, samples) = (registry.clone(), vitals.clone(), samples.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let (registry, ready, samples) = (&registry, &ready, &samples);
-                async move { Ok::<_, Infallible>(respond(&request, registry, ready, samples).await) }
+                let (registry, vitals, samples) = (&registry, &vitals, &samples);
+                async move { Ok::<_, Infallible>(respond(&request, registry, vitals, samples).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -95,7 +123,7 @@ pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness, 
 async fn respond(
     request: &Request<Incoming>,
     registry: &Registry,
-    ready: &Readiness,
+    vitals: &Vitals,
     samples: &mpsc::Sender<Sample>,
 ) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -106,8 +134,14 @@ async fn respond(
             sample(samples).await;
             metrics(registry)
         }
-        "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if ready.get() => text(StatusCode::OK, "ready\n"),
+        "/healthz" => match vitals.health.overdue(Instant::now()) {
+            None => text(StatusCode::OK, "ok\n"),
+            Some((who, late)) => {
+                let late = format!("{who} has given no sign of life for too long, by {} s\n", late.as_secs());
+                text(StatusCode::SERVICE_UNAVAILABLE, late)
+            }
+        },
+        "/readyz" if vitals.ready.get() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         _ => text(StatusCode::NOT_FOUND, "try /metrics, /healthz or /readyz\n"),
     }
@@ -136,8 +170,8 @@ fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
     response
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response
 }
@@ -162,9 +196,9 @@ mod tests {
         let registry = Registry::new();
         let counter = prometheus::IntCounter::new("megalos_test_total", "Test.").unwrap();
         registry.register(Box::new(counter.clone())).unwrap();
-        let ready = Readiness::default();
+        let vitals = Vitals::default();
         let (samples, mut sampled) = mpsc::channel::<Sample>(1);
-        tokio::spawn(serve(listener, registry, ready.clone(), samples));
+        tokio::spawn(serve(listener, registry, vitals.clone(), samples));
         tokio::spawn(async move {
             while let Some(done) = sampled.recv().await {
                 counter.inc();
@@ -174,8 +208,15 @@ mod tests {
         assert!(get(address, "/metrics").await.contains("megalos_test_total 1"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
-        ready.set(true);
+        vitals.ready.set(true);
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let now = Instant::now();
+        vitals.health.lives("the heart", now);
+        vitals.health.lives("the lungs", now + Duration::from_secs(3600));
+        let answer = get(address, "/healthz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the heart has given no sign"), "{answer}");
+        vitals.health.lives("the heart", now + Duration::from_secs(3600));
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404"));
     }
 

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use tokio::sync::mpsc;
 
 use crate::control::{Pending, Server};
-use crate::http::{self, Readiness, Sample};
+use crate::http::{self, Sample, Vitals};
 use crate::run::{Request, Signals};
 
 const QUEUE: usize = 16;
@@ -45,7 +45,7 @@ impl Service {
         http: Option<SocketAddr>,
         control: Option<&Path>,
         registry: &Registry,
-        ready: &Readiness,
+        vitals: &Vitals,
     ) -> Result<Self, String> {
         let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
         let (ask, questions) = mpsc::channel(QUEUE);
@@ -53,7 +53,7 @@ impl Service {
         let server = control.map(Server::bind).transpose().map_err(|error| error.to_string())?;
         if let Some(address) = http {
             let listener = http::bind(address).await?;
-            tokio::spawn(http::serve(listener, registry.clone(), ready.clone(), sample.clone()));
+            tokio::spawn(http::serve(listener, registry.clone(), vitals.clone(), sample.clone()));
         }
         if let Some(server) = server {
             tokio::spawn(server.serve(ask.clone()));

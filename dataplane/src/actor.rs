@@ -27,6 +27,7 @@ const COMMANDS: usize = 256;
 const EVENT_BATCHES: usize = 64;
 
 enum Command {
+    Ping(oneshot::Sender<()>),
     Snapshot(oneshot::Sender<Result<Snapshot, Error>>),
     Apply(Vec<Change>, oneshot::Sender<Vec<Result<(), ChangeError>>>),
     Attach(Box<AttachRequest>, oneshot::Sender<Result<Attached, AttachError>>),
@@ -119,6 +120,16 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Detach(port, reply)).await?;
         answer.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Waits until the thread has done what was asked before.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Ping(reply)).await?;
+        answer.await.map_err(|_| Error::Stopped)
     }
 
     async fn send(&self, command: Command) -> Result<(), Error> {
@@ -243,6 +254,7 @@ impl<D: Dataplane> Actor<D> {
     fn serve(&mut self, command: Command) {
         // Whoever asked may have gone; the work is done all the same.
         match command {
+            Command::Ping(reply) => _ = reply.send(()),
             Command::Snapshot(reply) => {
                 let result = self.dataplane.snapshot();
                 if result.is_ok() {

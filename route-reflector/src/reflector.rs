@@ -9,7 +9,7 @@ use bgp_core::session::StopReason;
 use bgp_io::{Event, Evidence, Incoming, Io, Speaker, Who, rules};
 use daemon::control::{Answer, Pending};
 use daemon::descriptors;
-use daemon::http::Readiness;
+use daemon::http::{Readiness, Vitals};
 use daemon::options::Settings as _;
 use daemon::routes::route_rows;
 use daemon::service::{Service, ServiceEvent};
@@ -31,14 +31,14 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     let max_dynamic_peers = max_dynamic_peers(&settings)?;
     let registry = Registry::new();
     let metrics = SpeakerMetrics::new(&registry).map_err(|error| error.to_string())?;
-    let ready = Readiness::default();
+    let vitals = Vitals::default();
     let kubernetes = match &settings.cluster {
         Some(cluster) => Some(Kubernetes::start(cluster, &registry).await?),
         None => None,
     };
     let (mut io, events) = Io::start(&settings.listen, EVENT_QUEUE).await.map_err(|error| error.to_string())?;
     io.accept(&accepted(&settings)).map_err(|error| error.to_string())?;
-    let service = Service::start(settings.http, settings.control.as_deref(), &registry, &ready).await?;
+    let service = Service::start(settings.http, settings.control.as_deref(), &registry, &vitals).await?;
     let role = Role::Reflector { cluster_id: Some(settings.cluster_id) };
     let address = settings.listen.first().map_or(IpAddr::V4(settings.router_id.0.into()), |listen| listen.ip());
     let mut config = RibConfig::new(role, settings.asn, settings.router_id, address);
@@ -46,7 +46,8 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     config.log_limit_octets = settings.limits.shared_log_octets;
     config.dead_destinations_limit = settings.limits.withdrawn_routes;
     let speaker = Speaker::new(config, io);
-    let mut reflector = Reflector { speaker, options, settings, metrics, ready, max_dynamic_peers, kubernetes };
+    let mut reflector =
+        Reflector { speaker, options, settings, metrics, ready: vitals.ready, max_dynamic_peers, kubernetes };
     reflector.update_cluster();
     reflector.configure_peers()?;
     reflector.speaker.io().open().map_err(|error| error.to_string())?;

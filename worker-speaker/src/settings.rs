@@ -1,11 +1,13 @@
 //! Command line and configuration file of the worker, merged and checked as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bgp_core::types::{Asn, RouterId};
 use clap::{Parser, Subcommand};
+use cluster::client::Source;
+use cluster::pod::Pod;
 use daemon::config::{ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file};
 use daemon::options::CommonOptions;
 use daemon::speaker::router_id_of;
@@ -16,6 +18,10 @@ use crate::init::InitOptions;
 
 /// UDP port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4_789;
+/// Port of HTTP in a cluster, where no other is given.
+const HTTP_PORT: u16 = 9_181;
+/// Where a worker keeps its files, and its sockets in a cluster.
+pub(crate) const STATE_DIRECTORY: &str = "/run/megalos";
 /// Name of the overlay namespace where none is given.
 pub(crate) const OVERLAY_NAMESPACE: &str = "megalos";
 
@@ -33,6 +39,15 @@ pub struct Options {
     /// What both daemons have.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Take address, reflectors and key from this cluster: with the pod's service account; the pod's environment tells the rest
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// The same from outside of the cluster, with these credentials
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// What the cluster has said.
+    #[arg(skip)]
+    pub discovered: Option<Discovered>,
     /// A route reflector or router to keep a session with; the port defaults to 179; several in a list or by repetition
     #[arg(long, value_name = "ADDR[:PORT]", num_args = 1.., value_delimiter = ',')]
     pub reflector: Vec<PeerAddress>,
@@ -54,12 +69,41 @@ pub struct Options {
     /// Serve CNI requests on this Unix socket
     #[arg(long, value_name = "SOCKET")]
     pub cni: Option<PathBuf>,
-    /// Give up all rights but NET_ADMIN, for good, once the overlay namespace is open
+    /// Give up all rights but NET_ADMIN, for good, once the overlay namespace is open; implied by --kubernetes
     #[arg(long)]
     pub drop_capabilities: bool,
     /// When leaving, withdraw all routes and remove our forwarding state from the kernel
     #[arg(long)]
     pub flush_on_exit: bool,
+}
+
+/// What a cluster says of the node that this is: the rest of its settings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Discovered {
+    /// The tunnel endpoint.
+    pub vtep: IpAddr,
+    /// Reflectors, each with the address that its session comes from.
+    pub reflectors: BTreeMap<SocketAddr, Option<IpAddr>>,
+    /// Their TCP-MD5 key.
+    pub key: Option<String>,
+}
+
+impl Discovered {
+    /// The reflectors as a file would list them, but for those that it lists itself.
+    fn peers(&self, listed: &[PeerEntry], flags: &[PeerAddress]) -> Vec<PeerEntry> {
+        let known = listed.iter().map(|entry| entry.address).chain(flags.iter().copied());
+        let known: BTreeSet<IpAddr> = known.map(|address| address.0.ip()).collect();
+        let found = self.reflectors.iter().filter(|(address, _)| !known.contains(&address.ip()));
+        let entry = |(address, local_address): (&SocketAddr, &Option<IpAddr>)| PeerEntry {
+            address: PeerAddress(*address),
+            settings: PeerSettings {
+                local_address: *local_address,
+                password: self.key.clone(),
+                ..PeerSettings::default()
+            },
+        };
+        found.map(entry).collect()
+    }
 }
 
 /// What the program does beside running.
@@ -108,6 +152,15 @@ pub enum RouteTargetForm {
     Rfc8365,
 }
 
+/// The cluster that the node belongs to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClusterSettings {
+    /// How its API server is found.
+    pub source: Source,
+    /// Who and where this pod is.
+    pub pod: Pod,
+}
+
 /// Where bridges and VXLAN devices live.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Overlay {
@@ -151,6 +204,8 @@ pub struct Settings {
     pub duplicates: DuplicateDetection,
     /// What one LAN may cost.
     pub limits: Limits,
+    /// The cluster that tells the rest.
+    pub cluster: Option<ClusterSettings>,
     /// CNI socket.
     pub cni: Option<PathBuf>,
     /// HTTP address.
@@ -173,7 +228,8 @@ impl daemon::options::Settings for Settings {
             Some(path) => read_file(path)?,
             None => File::default(),
         };
-        Self::merge(options, file)
+        let pod = Pod::from_env().map_err(|problem| ConfigError::Invalid(vec![problem]))?;
+        Self::merge(options, file, pod)
     }
 
     fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
@@ -188,6 +244,7 @@ impl daemon::options::Settings for Settings {
             (self.route_target_form != newer.route_target_form, "route_target_form"),
             (self.duplicates != newer.duplicates, "duplicate_*"),
             (self.limits != newer.limits, "max_*"),
+            (self.cluster != newer.cluster, "kubernetes"),
             (self.cni != newer.cni, "cni"),
             (self.http != newer.http, "http"),
             (self.control != newer.control, "control"),
@@ -198,6 +255,15 @@ impl daemon::options::Settings for Settings {
         }
         names
     }
+}
+
+fn cluster_settings(options: &Options, pod: Pod) -> Option<ClusterSettings> {
+    let source = match &options.kubeconfig {
+        Some(path) => Source::Kubeconfig(path.clone()),
+        None if options.kubernetes => Source::InCluster,
+        None => return None,
+    };
+    Some(ClusterSettings { source, pod })
 }
 
 /// The limits of a LAN, at least one each.
@@ -216,12 +282,17 @@ fn limits(file: &File, problems: &mut Problems) -> Limits {
 }
 
 impl Settings {
-    fn merge(options: &Options, file: File) -> Result<Self, ConfigError> {
+    fn merge(options: &Options, file: File, pod: Pod) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let asn = options.common.asn.or(file.asn).unwrap_or(65_000);
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
-        let vtep = options.vtep.or(file.vtep);
+        let host_ip = pod.host_ip;
+        let cluster = cluster_settings(options, pod);
+        let in_cluster = cluster.is_some();
+        let discovered = options.discovered.as_ref();
+        let vtep = options.vtep.or(file.vtep).or(discovered.map(|discovered| discovered.vtep));
         match vtep {
+            None if in_cluster => {}
             None => problems.missing("no VTEP; give --vtep the address of this node that other nodes reach"),
             Some(vtep) => problems.require(is_unicast(vtep), || {
                 format!("vtep {vtep} cannot carry VXLAN; give the unicast address that other nodes reach")
@@ -229,11 +300,16 @@ impl Settings {
         }
         let limits = limits(&file, &mut problems);
         file.defaults.check("[defaults]", &mut problems);
-        let peers = merge_peers(&options.reflector, file.peer, &file.defaults, &mut problems);
-        if peers.is_empty() {
+        let mut listed = file.peer;
+        listed.extend(discovered.map(|it| it.peers(&listed, &options.reflector)).unwrap_or_default());
+        let peers = merge_peers(&options.reflector, listed, &file.defaults, &mut problems);
+        if peers.is_empty() && !in_cluster {
             problems.missing("no reflector; give --reflector ADDR[:PORT]");
         }
         let adopt = options.adopt || (file.adopt && options.overlay_namespace.is_none());
+        problems.require(!(adopt && in_cluster), || {
+            "adopt serves devices of others, and in a cluster the worker makes its own; leave out one of both".into()
+        });
         let namespace = options.overlay_namespace.clone().or(file.overlay_namespace);
         problems.require(!(adopt && namespace.is_some()), || {
             "adopt and overlay_namespace exclude each other; keep one".into()
@@ -252,7 +328,10 @@ impl Settings {
         problems.require(router_id.is_none_or(|id| !id.is_unspecified()), || {
             "the router id is 0.0.0.0; give --router-id another".into()
         });
+        // What the cluster has not said yet.
         let vtep = vtep.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        // Probes come from the node itself.
+        let http = SocketAddr::new(host_ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), HTTP_PORT);
         let settings = Self {
             asn: Asn(asn),
             router_id: router_id.map_or_else(|| router_id_of(vtep), RouterId::from),
@@ -268,9 +347,15 @@ impl Settings {
             route_target_form: file.route_target_form,
             duplicates,
             limits,
-            cni: options.cni.clone().or(file.cni),
-            http: options.common.http.or(file.http),
-            control: options.common.control.clone().or(file.control),
+            cluster,
+            cni: options.cni.clone().or(file.cni).or(in_cluster.then(|| Path::new(STATE_DIRECTORY).join("cni.sock"))),
+            http: options.common.http.or(file.http).or(in_cluster.then_some(http)),
+            control: options
+                .common
+                .control
+                .clone()
+                .or(file.control)
+                .or(in_cluster.then(|| Path::new(STATE_DIRECTORY).join("speaker.sock"))),
         };
         problems.finish(settings)
     }
@@ -289,7 +374,7 @@ mod tests {
         let options =
             Options::try_parse_from(std::iter::once(&"megalos-speaker").chain(flags)).map_err(|e| e.to_string())?;
         let file: File = toml::from_str(file).map_err(|e| e.to_string())?;
-        Settings::merge(&options, file).map_err(|e| e.to_string())
+        Settings::merge(&options, file, Pod::default()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -324,6 +409,39 @@ mod tests {
                 format!("vtep {vtep} cannot carry VXLAN; give the unicast address that other nodes reach")
             );
         }
+    }
+
+    #[test]
+    fn a_cluster_fills_what_flags_and_file_leave_open() {
+        let mut options = Options::try_parse_from(["megalos-speaker", "--kubernetes"]).unwrap();
+        let merge = |options: &Options, file: &str| {
+            let pod = Pod { host_ip: Some([192, 0, 2, 9].into()), ..Pod::default() };
+            Settings::merge(options, toml::from_str(file).unwrap(), pod)
+        };
+        let settings = |options: &Options, file: &str| merge(options, file).unwrap();
+        let before = settings(&options, "");
+        assert_eq!(before.peers.len(), 0);
+        assert_eq!(before.http, Some("192.0.2.9:9181".parse().unwrap()));
+        assert_eq!(before.cni.as_deref(), Some(Path::new("/run/megalos/cni.sock")));
+        let own: IpAddr = [192, 0, 2, 2].into();
+        options.discovered = Some(Discovered {
+            vtep: own,
+            reflectors: BTreeMap::from([
+                ("192.0.2.1:1179".parse().unwrap(), Some(own)),
+                ("192.0.2.3:1179".parse().unwrap(), None),
+            ]),
+            key: Some("key".into()),
+        });
+        let after = settings(&options, "");
+        assert_eq!((after.vtep, after.router_id.to_string()), (own, own.to_string()));
+        let peer = &after.peers[&IpAddr::from([192, 0, 2, 1])];
+        assert_eq!((peer.key.as_deref(), peer.settings.local_address), (Some("key"), Some(own)));
+        assert_eq!(after.peers.len(), 2);
+        let file = "vtep = \"192.0.2.7\"\nhttp = \"127.0.0.1:1\"\n[[peer]]\naddress = \"192.0.2.1\"\n";
+        let chosen = settings(&options, file);
+        assert_eq!((chosen.vtep.to_string().as_str(), chosen.peers.len()), ("192.0.2.7", 2));
+        assert_eq!(chosen.peers[&IpAddr::from([192, 0, 2, 1])].key, None, "what is written down wins");
+        assert!(merge(&options, "adopt = true").is_err());
     }
 
     #[test]

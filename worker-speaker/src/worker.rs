@@ -22,7 +22,7 @@ use bgp_io::{Event, Evidence, Io, Speaker, Who};
 use bytes::BytesMut;
 use daemon::control::{Answer, Pending};
 use daemon::descriptors;
-use daemon::http::Readiness;
+use daemon::http::Vitals;
 use daemon::options::Settings as _;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
@@ -32,24 +32,28 @@ use dataplane::{AttachError, Attached, Change, ChangeError};
 use evpn::Engine;
 use evpn::config::{DuplicateAction, DuplicateDetection};
 use evpn::forwarding::Key;
-use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::attach::remove;
 use crate::attachments::Store;
-use crate::cni_server::{self, CniRequest};
+use crate::cni_server::CniRequest;
 use crate::core::{Attachment, Core, Notice, Routing, Work};
+use crate::doors::Doors;
+use crate::kubernetes::{Cluster, Steering};
 use crate::metrics::Metrics;
-use crate::settings::{Options, Overlay, RouteTargetForm, Settings};
+use crate::settings::{Options, Overlay, RouteTargetForm, STATE_DIRECTORY, Settings};
 use crate::show;
+use crate::vitals::{MAIN_LOOP, MAIN_LOOP_PATIENCE};
 
 /// Events that may wait before sessions stop reading.
 const EVENT_QUEUE: usize = 1_024;
 /// Events taken at once, between two rounds outwards.
 const EVENT_BATCH: usize = 256;
-/// CNI requests that may wait.
-const CNI_QUEUE: usize = 64;
+/// How often the main loop turns at least.
+const TURN: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a start waits for a reflector to say what others have, before it counts as complete without.
+const SYNC_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// An ADD that the dataplane has carried out, or refused.
 pub(crate) struct Made {
@@ -72,9 +76,12 @@ pub(crate) struct Worker {
     store: Option<Store>,
     /// The batch that the dataplane thread has.
     applying: Option<JoinHandle<Outcome>>,
-    settings: Settings,
-    options: Options,
-    ready: Readiness,
+    pub settings: Settings,
+    pub options: Options,
+    /// Where settings come from beside flags and file.
+    pub steering: Option<Steering>,
+    vitals: Vitals,
+    started: Instant,
 }
 
 struct Sessions<'a>(&'a mut Speaker);
@@ -95,24 +102,25 @@ pub struct Started {
     sessions: mpsc::Receiver<Event>,
     service: Service,
     events: Events,
+    cni: mpsc::Receiver<CniRequest>,
     /// Kept so that the channel stays open where no socket is served.
     requests: mpsc::Sender<CniRequest>,
-    cni: mpsc::Receiver<CniRequest>,
 }
 
-/// Opens all sockets and takes over what the kernel holds; the error is for people, and nothing was changed then.
-pub async fn start(options: Options, settings: Settings, dataplane: Handle, events: Events) -> Result<Started, String> {
+/// Takes over what the kernel holds and begins; the error is for people, and nothing was changed then.
+pub(crate) async fn start(
+    (options, settings): (Options, Settings),
+    (dataplane, events): (Handle, Events),
+    doors: Doors,
+    cluster: Option<Cluster>,
+) -> Result<Started, String> {
     descriptors::room_for_dynamic(descriptors::raise(), settings.peers.len(), Some(0), 0)?;
-    let registry = Registry::new();
-    let metrics = Metrics::new(&registry).map_err(|error| error.to_string())?;
-    let ready = Readiness::default();
     let (io, sessions) = Io::start(&[], EVENT_QUEUE).await.map_err(|error| error.to_string())?;
-    let service = Service::start(settings.http, settings.control.as_deref(), &registry, &ready).await?;
-    let (requests, cni) = mpsc::channel(CNI_QUEUE);
     let mut rib = RibConfig::new(Role::Worker, settings.asn, settings.router_id, settings.vtep);
     rib.hash_seed = daemon::run::hash_seed();
     let speaker = Speaker::new(rib, io);
     let core = Core::new(Engine::new(engine_config(&settings)), settings.overlay == Overlay::Adopt, speaker.now());
+    let Doors { metrics, vitals, service, cni, requests } = doors;
     let mut worker = Worker {
         speaker,
         core,
@@ -121,26 +129,25 @@ pub async fn start(options: Options, settings: Settings, dataplane: Handle, even
         metrics,
         dataplane,
         applying: None,
+        steering: cluster.map(|cluster| Steering::new(cluster, &settings)),
         options,
-        ready,
+        vitals,
         settings,
+        started: Instant::now(),
     };
     worker.adopt().await?;
     worker.configure_peers()?;
     worker.settle();
     worker.speaker.rib.local_ready();
     worker.settle();
-    if let Some(path) = &worker.settings.cni {
-        cni_server::start(path, requests.clone())?;
-    }
     tracing::info!(asn = %worker.settings.asn, vtep = %worker.settings.vtep, "serving this node's LANs");
-    Ok(Started { worker, sessions, service, events, requests, cni })
+    Ok(Started { worker, sessions, service, events, cni, requests })
 }
 
 impl Started {
     /// Runs until told to stop; the error is for people.
     pub async fn serve(self) -> Result<(), String> {
-        let Self { mut worker, sessions, service, events, requests, cni } = self;
+        let Self { mut worker, sessions, service, events, cni, requests } = self;
         let result = worker.main_loop(sessions, service, events, cni).await;
         drop(requests);
         worker.leave().await;
@@ -172,7 +179,7 @@ fn engine_config(settings: &Settings) -> evpn::Config {
 
 /// Where the worker of this overlay namespace keeps what it must know after a restart.
 pub fn state_directory(namespace: &str) -> PathBuf {
-    PathBuf::from("/run/megalos").join(namespace)
+    PathBuf::from(STATE_DIRECTORY).join(namespace)
 }
 
 /// Attachments of one overlay namespace are kept apart from another's on the same host.
@@ -198,6 +205,8 @@ impl Worker {
         mut cni: mpsc::Receiver<CniRequest>,
     ) -> Result<(), String> {
         let mut batch = Vec::with_capacity(EVENT_BATCH);
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
@@ -221,6 +230,11 @@ impl Worker {
                 },
                 Some(request) = cni.recv() => self.serve_cni(request),
                 () = tokio::time::sleep_until(deadline.into()) => self.handle_timeout(),
+                () = Steering::changed(&mut self.steering) => self.cluster_changed(),
+                _ = turns.tick() => {
+                    self.vitals.health.lives(MAIN_LOOP, Instant::now() + MAIN_LOOP_PATIENCE);
+                    self.check_node()?;
+                }
                 request = service.next() => match request {
                     ServiceEvent::Stop => return Ok(()),
                     ServiceEvent::Reload => self.reload(),
@@ -259,7 +273,11 @@ impl Worker {
             let who = notice.peer().and_then(|peer| self.speaker.address(peer)).map_or(Who::Host, Who::Peer);
             self.speaker.ledger().note(who, notice.rule(), notice.action(), 1, || evidence(&notice));
         }
-        self.ready.set(self.speaker.peers().any(|peer| peer.session.is_some()));
+        self.let_reflectors_go();
+        // What was served once is served for good: who has no reflector still attaches pods.
+        if !self.core.awaits_sweep() || self.started.elapsed() > SYNC_PATIENCE {
+            self.vitals.ready.set(true);
+        }
     }
 
     fn carry_out(&mut self, work: Work) {
@@ -318,7 +336,7 @@ impl Worker {
         Ok(())
     }
 
-    fn configure_peers(&mut self) -> Result<(), String> {
+    pub(crate) fn configure_peers(&mut self) -> Result<(), String> {
         let identity = Identity {
             asn: self.settings.asn,
             router_id: self.settings.router_id,
@@ -336,7 +354,10 @@ impl Worker {
             .map(|peer| peer.id)
             .collect();
         for id in gone {
-            self.speaker.remove_peer(id);
+            match &mut self.steering {
+                Some(steering) => steering.leaves(id),
+                None => self.speaker.remove_peer(id),
+            }
         }
         for peer in self.settings.peers.values() {
             let mut neighbor = neighbor(identity, peer.address, &peer.settings, peer.key.clone(), false);
@@ -386,7 +407,9 @@ impl Worker {
             return;
         }
         self.settle();
-        self.speaker.shutdown(StopReason::Restart).await;
+        // Nobody is to send to an address that is not ours any more.
+        let moved = self.steering.as_ref().is_some_and(Steering::has_moved);
+        self.speaker.shutdown(if moved { StopReason::HardReset } else { StopReason::Restart }).await;
     }
 }
 

@@ -117,6 +117,12 @@ impl Rib {
         up.next().is_some_and(spoken) && up.all(spoken)
     }
 
+    /// Whether this peer is established and has said all it knows: its EVPN end-of-RIB has come.
+    pub fn has_said_all(&self, peer: PeerId) -> bool {
+        let peer = self.peers.get(&peer).filter(|peer| peer.up);
+        peer.and_then(|peer| peer.family(AddressFamily::EVPN)).is_some_and(|state| state.end_of_rib)
+    }
+
     /// Whether some peer that is established has said all it knows: its EVPN end-of-RIB has come.
     pub fn is_informed(&self) -> bool {
         self.peers.values().any(|peer| {

@@ -1,0 +1,144 @@
+//! The cluster that this worker is part of: where its settings come from, and who is told what is wrong.
+//!
+//! ```text
+//!   Nodes, EndpointSlices, Secret ──watch──► Picture ──► Discovered ──► Settings (with flags and file)
+//!   problems ──► log, metric, Node condition, Events
+//! ```
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `picture` | what the objects mean for this node, without I/O |
+//! | `steering` | a running worker that follows its cluster |
+//! | `waiting` | the time before this node's tunnel endpoint is known |
+
+mod picture;
+mod steering;
+mod waiting;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cluster::client::{self, Source};
+use cluster::nodes::NodeRecord;
+use cluster::reflectors::{self, SliceRecord};
+use cluster::report::{Problem, Report, Reporter};
+use cluster::secret::{self, Content};
+use cluster::watch::{self, Config, Watched};
+use daemon::options::{ClusterOptions, PodPlace};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use prometheus::{IntGaugeVec, Opts, Registry};
+
+use self::picture::Picture;
+use crate::settings::Discovered;
+
+pub(crate) use steering::Steering;
+pub(crate) use waiting::{Endpoint, wait_for_endpoint};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    nodes: Watched<NodeRecord>,
+    slices: Watched<SliceRecord>,
+    secret: Watched<Content>,
+    picture: Picture,
+    reporter: Reporter,
+    reported: BTreeSet<Problem>,
+    problems: IntGaugeVec,
+    heard: IntGaugeVec,
+}
+
+impl Cluster {
+    /// Begins to watch; the last known state stands in `state`. The API server may be away.
+    pub async fn start(
+        options: &ClusterOptions,
+        place: &PodPlace,
+        state: &Path,
+        registry: &Registry,
+    ) -> Result<Self, String> {
+        let node = place.node.clone().ok_or(
+            "which Node is this? NODE_NAME is not set; the pod's manifest sets it from spec.nodeName, as install.yaml does",
+        )?;
+        let source = options.kubeconfig.clone().map_or(Source::InCluster, Source::Kubeconfig);
+        let client = client::connect(&source).await.map_err(|error| error.to_string())?;
+        let vector = |name: &str, help: &str, label: &str| {
+            let vector = IntGaugeVec::new(Opts::new(name, help), &[label]).map_err(|error| error.to_string())?;
+            registry.register(Box::new(vector.clone())).map_err(|error| error.to_string())?;
+            Ok::<_, String>(vector)
+        };
+        let problems = vector(
+            "megalos_node_problems",
+            "What keeps this node from its LANs, by the reason in the Node's condition MegalosReady",
+            "reason",
+        )?;
+        let heard = vector(
+            "megalos_kubernetes_watch_up",
+            "1 while the API server tells what is there; else the last known state holds",
+            "resource",
+        )?;
+        let config = |file: &str| Config::for_many().kept_in(state.join(file));
+        Ok(Self {
+            nodes: watch::start(Api::<Node>::all(client.clone()), config("nodes.json"), NodeRecord::of),
+            slices: reflectors::watch(client.clone(), &place.namespace, config("reflectors.json")),
+            secret: secret::watch(client.clone(), &place.namespace, Config::for_many().kept_in(secret::cache(state))),
+            picture: Picture::new(&node),
+            reporter: Reporter::start(client, &node),
+            reported: BTreeSet::new(),
+            problems,
+            heard,
+        })
+    }
+
+    /// Waits until something is different in the cluster, or whether it is heard. Cancel-safe.
+    pub async fn changed(&mut self) {
+        // The watches live as long as this, so none of the channels is closed.
+        tokio::select! {
+            _ = self.nodes.view.changed() => {}
+            _ = self.slices.view.changed() => {}
+            _ = self.secret.view.changed() => {}
+        }
+    }
+
+    /// What the cluster says now of this node; none before it has said enough.
+    pub fn look(&mut self) -> Option<Discovered> {
+        let (nodes, slices, secret) = (
+            self.nodes.view.borrow_and_update().clone(),
+            self.slices.view.borrow_and_update().clone(),
+            self.secret.view.borrow_and_update().clone(),
+        );
+        for (resource, away) in
+            [("nodes", &nodes.health.away), ("endpointslices", &slices.health.away), ("secrets", &secret.health.away)]
+        {
+            self.heard.with_label_values(&[resource]).set(i64::from(away.is_none()));
+        }
+        self.picture.look(&nodes, &slices, &secret);
+        self.picture.discovered()
+    }
+
+    /// Why nothing is known of this node's tunnel endpoint.
+    pub fn ignorance(&self) -> String {
+        self.picture.ignorance()
+    }
+
+    /// Tells whom it may concern what is wrong: what the objects say themselves, and `others`.
+    pub fn report(&mut self, others: Vec<Problem>) {
+        let mut problems = self.picture.problems();
+        problems.extend(others);
+        let now: BTreeSet<Problem> = problems.iter().cloned().collect();
+        if now != self.reported {
+            for problem in now.difference(&self.reported) {
+                tracing::warn!(reason = problem.reason, "{}", problem.message);
+            }
+            let reasons: BTreeSet<_> = now.iter().map(|problem| problem.reason).collect();
+            for problem in self.reported.iter().filter(|problem| !reasons.contains(problem.reason)) {
+                tracing::info!(reason = problem.reason, "this is no problem any more");
+            }
+            self.reported = now;
+            self.problems.reset();
+            for problem in &self.reported {
+                self.problems.with_label_values(&[problem.reason]).inc();
+            }
+        }
+        self.reporter.report(Report { problems, node_uid: self.picture.uid() });
+    }
+}
