@@ -392,6 +392,7 @@ impl Worker {
     fn sample(&mut self) {
         self.metrics.sample(&self.core);
         self.metrics.speaker.sample(&mut self.speaker);
+        self.steering.iter().for_each(Steering::sample);
     }
 
     /// Leaves the kernel forwarding as it is, so that a next life finds it; or takes everything down.

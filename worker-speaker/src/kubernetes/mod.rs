@@ -18,19 +18,19 @@ mod waiting;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cluster::client::{self, Source};
+use cluster::client;
+use cluster::metrics::WatchMetrics;
 use cluster::nodes::NodeRecord;
 use cluster::reflectors::{self, SliceRecord};
 use cluster::report::{Problem, Report, Reporter};
 use cluster::secret::{self, Content};
 use cluster::watch::{self, Config, Watched};
-use daemon::options::{ClusterOptions, PodPlace};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 use self::picture::Picture;
-use crate::settings::Discovered;
+use crate::settings::{ClusterSettings, Discovered};
 
 pub(crate) use steering::Steering;
 pub(crate) use waiting::{Endpoint, wait_for_endpoint};
@@ -45,57 +45,47 @@ pub(crate) struct Cluster {
     reporter: Reporter,
     reported: BTreeSet<Problem>,
     problems: IntGaugeVec,
-    heard: IntGaugeVec,
+    metrics: WatchMetrics,
 }
 
 impl Cluster {
     /// Begins to watch; the last known state stands in `state`. The API server may be away.
-    pub async fn start(
-        options: &ClusterOptions,
-        place: &PodPlace,
-        state: &Path,
-        registry: &Registry,
-    ) -> Result<Self, String> {
-        let node = place.node.clone().ok_or(
+    pub async fn start(settings: &ClusterSettings, state: &Path, registry: &Registry) -> Result<Self, String> {
+        let ClusterSettings { source, pod } = settings;
+        let node = pod.node.clone().ok_or(
             "which Node is this? NODE_NAME is not set; the pod's manifest sets it from spec.nodeName, as install.yaml does",
         )?;
-        let source = options.kubeconfig.clone().map_or(Source::InCluster, Source::Kubeconfig);
-        let client = client::connect(&source).await.map_err(|error| error.to_string())?;
-        let vector = |name: &str, help: &str, label: &str| {
-            let vector = IntGaugeVec::new(Opts::new(name, help), &[label]).map_err(|error| error.to_string())?;
-            registry.register(Box::new(vector.clone())).map_err(|error| error.to_string())?;
-            Ok::<_, String>(vector)
-        };
-        let problems = vector(
-            "megalos_node_problems",
-            "What keeps this node from its LANs, by the reason in the Node's condition MegalosReady",
-            "reason",
-        )?;
-        let heard = vector(
-            "megalos_kubernetes_watch_up",
-            "1 while the API server tells what is there; else the last known state holds",
-            "resource",
-        )?;
+        let client = client::connect(source).await.map_err(|error| error.to_string())?;
+        let problems = IntGaugeVec::new(
+            Opts::new(
+                "megalos_node_problems",
+                "What keeps this node from its LANs, by the reason in the Node's condition MegalosReady",
+            ),
+            &["reason"],
+        );
+        let problems = problems.map_err(|error| error.to_string())?;
+        registry.register(Box::new(problems.clone())).map_err(|error| error.to_string())?;
+        let metrics = WatchMetrics::new(registry).map_err(|error| error.to_string())?;
         let config = |file: &str| Config::for_many().kept_in(state.join(file));
         Ok(Self {
             nodes: watch::start(Api::<Node>::all(client.clone()), config("nodes.json"), NodeRecord::of),
-            slices: reflectors::watch(client.clone(), &place.namespace, config("reflectors.json")),
-            secret: secret::watch(client.clone(), &place.namespace, Config::for_many().kept_in(secret::cache(state))),
+            slices: reflectors::watch(client.clone(), &pod.namespace, config("reflectors.json")),
+            secret: secret::watch(client.clone(), &pod.namespace, Config::for_many().kept_in(secret::cache(state))),
             picture: Picture::new(&node),
             reporter: Reporter::start(client, &node),
             reported: BTreeSet::new(),
             problems,
-            heard,
+            metrics,
         })
     }
 
     /// Waits until something is different in the cluster, or whether it is heard. Cancel-safe.
     pub async fn changed(&mut self) {
-        // The watches live as long as this, so none of the channels is closed.
         tokio::select! {
-            _ = self.nodes.view.changed() => {}
-            _ = self.slices.view.changed() => {}
-            _ = self.secret.view.changed() => {}
+            Ok(()) = self.nodes.view.changed() => {}
+            Ok(()) = self.slices.view.changed() => {}
+            Ok(()) = self.secret.view.changed() => {}
+            else => std::future::pending().await,
         }
     }
 
@@ -106,13 +96,15 @@ impl Cluster {
             self.slices.view.borrow_and_update().clone(),
             self.secret.view.borrow_and_update().clone(),
         );
-        for (resource, away) in
-            [("nodes", &nodes.health.away), ("endpointslices", &slices.health.away), ("secrets", &secret.health.away)]
-        {
-            self.heard.with_label_values(&[resource]).set(i64::from(away.is_none()));
-        }
         self.picture.look(&nodes, &slices, &secret);
         self.picture.discovered()
+    }
+
+    /// Brings the metrics of watches up to date.
+    pub fn sample(&self) {
+        self.metrics.sample("nodes", &self.nodes.view.borrow().health);
+        self.metrics.sample("endpointslices", &self.slices.view.borrow().health);
+        self.metrics.sample("secrets", &self.secret.view.borrow().health);
     }
 
     /// Why nothing is known of this node's tunnel endpoint.

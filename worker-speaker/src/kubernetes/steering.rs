@@ -48,6 +48,11 @@ impl Steering {
         self.leaving.insert(reflector);
     }
 
+    /// Brings the metrics of watches up to date.
+    pub fn sample(&self) {
+        self.cluster.sample();
+    }
+
     /// The process ends because the node has another address.
     pub const fn has_moved(&self) -> bool {
         self.moved

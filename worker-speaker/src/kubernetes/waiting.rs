@@ -62,7 +62,10 @@ pub(crate) async fn wait_for_endpoint(
                 ServiceEvent::Question(pending) => {
                     let _ = pending.reply.send(Answer::Error(format!("this worker waits for its address: {reason}")));
                 }
-                ServiceEvent::Sample(done) => _ = done.send(()),
+                ServiceEvent::Sample(done) => {
+                    cluster.sample();
+                    let _ = done.send(());
+                }
             },
         }
     }
