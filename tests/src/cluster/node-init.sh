@@ -80,6 +80,8 @@ RULES
 # --- processes ---
 export PATH=/opt/debian/usr/bin:/opt/debian/usr/sbin:/opt/debian/bin:/opt/kubernetes:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root
+# What this machine says of itself is not so here.
+unset TMPDIR XDG_CACHE_HOME XDG_RUNTIME_DIR
 mkdir -p /root
 cp -u /opt/plugins/* /opt/cni/bin/
 keep() { # name, command...: what ends is started again
