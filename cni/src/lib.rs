@@ -1,4 +1,4 @@
-//! The CNI protocol between the runtime's plugin and the worker speaker.
+//! The CNI plugin, and the protocol between it and the worker speaker.
 //!
 //! Whoever adds an interface to a pod (the CNI plugin, or the local mode's
 //! supervisor) opens the pod's network namespace and a netlink socket inside
@@ -21,10 +21,12 @@
 //! error reply, never the connection's framing.
 //!
 //! Owned here: the message types ([`protocol`]), their validated parts
-//! ([`types`]), packets with descriptors ([`transport`]), and both blocking
-//! ends ([`client`], [`server`]).
+//! ([`types`]), packets with descriptors ([`transport`]), both blocking ends
+//! ([`client`], [`server`]), and the plugin ([`plugin`]), whose configuration
+//! is described there.
 
 pub mod client;
+pub mod plugin;
 pub mod protocol;
 pub mod server;
 pub mod transport;
