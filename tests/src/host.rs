@@ -245,7 +245,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The name of the overlay namespace of a worker on the host of this name.
-pub(crate) fn overlay_of(name: &str) -> String {
+pub fn overlay_of(name: &str) -> String {
     format!("{name}-overlay")
 }
 

@@ -299,6 +299,11 @@ impl Worker {
         (requested, replied)
     }
 
+    /// Its CNI socket.
+    pub fn cni_socket(&self) -> PathBuf {
+        socket_path(&self.host, "cni")
+    }
+
     fn cni(&self) -> Client {
         Client::connect(&socket_path(&self.host, "cni")).unwrap_or_else(|error| panic!("{error}"))
     }

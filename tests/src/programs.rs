@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
-/// The directory with `megalos`, `megalos-rr` and `megalos-speaker`, built by the profile of the running test.
+/// The directory with `megalos`, `megalos-rr`, `megalos-speaker` and `megalos-cni`, built by the profile of the running test.
 ///
 /// # Panics
 ///
@@ -22,6 +22,8 @@ pub fn directory() -> &'static PathBuf {
             "worker-speaker",
             "-p",
             "controller",
+            "-p",
+            "cni",
             "--bins",
         ]);
         if !cfg!(debug_assertions) {
@@ -95,7 +97,7 @@ pub fn require(program: &str, package: &str) {
 }
 
 pub(crate) fn exists(program: &str) -> bool {
-    let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/frr", "/usr/local/bin"];
+    let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/cni", "/usr/lib/frr", "/usr/local/bin"];
     directories.iter().any(|directory| PathBuf::from(directory).join(program).is_file())
 }
 

@@ -12,6 +12,7 @@
 //! add, and that bear a domain (`example.org/key`) pass.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
@@ -27,7 +28,7 @@ use crate::types::{ContainerId, ErrorCode, InterfaceName, LanName, MacAddr, Mtu,
 const OUR_KEYS: [&str; 7] = ["vni", "mac", "ips", "mtu", "lan", "interface", "ipam"];
 
 /// Keys that the specification, its conventions, runtimes and Multus define, whether or not they mean anything here.
-const FOREIGN_KEYS: [&str; 14] = [
+const FOREIGN_KEYS: [&str; 16] = [
     "CNIDeviceInfoFile",
     "args",
     "capabilities",
@@ -42,6 +43,8 @@ const FOREIGN_KEYS: [&str; 14] = [
     "name",
     "pciBusID",
     "prevResult",
+    "runtimeConfig",
+    "type",
 ];
 
 /// What the configuration asks for an interface (ADD and CHECK).
@@ -53,7 +56,7 @@ pub struct Interface {
     pub lan: LanName,
     /// The MAC address.
     pub mac: Option<MacAddr>,
-    /// Addresses; empty where IPAM gives them.
+    /// Addresses that were asked for, beside those of IPAM.
     pub ips: Vec<IpNet>,
     /// The MTU.
     pub mtu: Option<Mtu>,
@@ -226,9 +229,7 @@ impl Reader<'_> {
     }
 
     fn check_keys(&self) -> Result<(), PluginError> {
-        let is_known = |key: &str| {
-            OUR_KEYS.contains(&key) || FOREIGN_KEYS.contains(&key) || key == "runtimeConfig" || key.contains('/')
-        };
+        let is_known = |key: &str| OUR_KEYS.contains(&key) || FOREIGN_KEYS.contains(&key) || key.contains('/');
         match self.object.iter().find(|(key, _)| !is_known(key)) {
             None => Ok(()),
             Some((key, value)) => Err(PluginError::new(
@@ -285,20 +286,11 @@ impl Reader<'_> {
                 |error: crate::types::InvalidValue| self.absent("lan", &format!("the LAN's name ({error})")),
             )?,
         };
-        let requested = self.requested_ips()?;
-        if has_ipam && self.get("ips").is_some() {
-            return Err(PluginError::field(
-                "ips",
-                self.get("ips").unwrap_or(&Value::Null),
-                "absent where `ipam` gives the addresses: keep one of the two",
-            ));
-        }
         Ok(Interface {
             vni,
             lan,
             mac: self.requested_mac()?,
-            // Where there is an IPAM plugin it reads the same requests.
-            ips: if has_ipam { Vec::new() } else { requested },
+            ips: self.requested_ips(has_ipam)?,
             mtu: self.number("mtu", "a number from 68 to 65535, at most what the underlay leaves room for")?,
             dns: self.get("dns").filter(|dns| dns.as_object().is_some_and(|dns| !dns.is_empty())).cloned(),
         })
@@ -326,7 +318,9 @@ impl Reader<'_> {
         mac.map(Some).ok_or_else(|| PluginError::field(&place, &value, expected))
     }
 
-    fn requested_ips(&self) -> Result<Vec<IpNet>, PluginError> {
+    /// An IPAM plugin reads the same requests: it may be asked for an address without a prefix length, which is then left
+    /// to it.
+    fn requested_ips(&self, has_ipam: bool) -> Result<Vec<IpNet>, PluginError> {
         let Some((place, value)) = self.requests("ips", self.args.ips.as_ref()) else { return Ok(Vec::new()) };
         let invalid = |value: &Value, expected: &str| PluginError::field(&place, value, expected);
         let texts: Vec<Value> = match &value {
@@ -339,7 +333,8 @@ impl Reader<'_> {
         }
         let expected = "addresses of one host with their prefix lengths, like 10.0.0.1/24 or fd00::1/64, each once";
         let mut ips: Vec<IpNet> = Vec::new();
-        for text in &texts {
+        let is_for_ipam = |text: &Value| has_ipam && text.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok());
+        for text in texts.iter().filter(|text| !is_for_ipam(text)) {
             let ip = text.as_str().and_then(|text| text.parse().ok()).filter(is_of_a_host);
             let ip = ip.filter(|ip: &IpNet| ips.iter().all(|other| other.addr() != ip.addr()));
             ips.push(ip.ok_or_else(|| invalid(text, expected))?);

@@ -158,12 +158,6 @@ impl AddResult {
 }
 
 impl Assigned {
-    /// Addresses that were asked for, without a plugin.
-    pub fn requested(ips: &[IpNet]) -> Self {
-        let ips = ips.iter().map(|&ip| (ip, None)).collect();
-        Self { ips, routes: Vec::new(), told_routes: Vec::new(), dns: json!({}) }
-    }
-
     /// Reads what an IPAM plugin printed.
     ///
     /// # Errors
@@ -180,6 +174,14 @@ impl Assigned {
         }
         let routes = told_routes.iter().map(|route| assigned_route(route, &ips)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { ips, routes, told_routes, dns: dns(&value)? })
+    }
+
+    /// Adds addresses that were asked for, where the plugin has not given these very ones.
+    pub fn and_requested(mut self, ips: &[IpNet]) -> Self {
+        let missing = |ip: &&IpNet| self.ips.iter().all(|(given, _)| given.addr() != ip.addr());
+        let more: Vec<_> = ips.iter().filter(missing).map(|&ip| (ip, None)).collect();
+        self.ips.extend(more);
+        self
     }
 
     /// Lets the configuration's own `dns` win.

@@ -98,8 +98,9 @@ impl Execution<'_> {
         let ipam = self.ipam();
         let assigned = match &ipam {
             Some(ipam) => ipam.add()?,
-            None => Assigned::requested(&wanted.ips),
+            None => Assigned::default(),
         }
+        .and_requested(&wanted.ips)
         .with_dns(wanted.dns.as_ref());
         let attach = self.attach_request(&attachment, container, wanted, &assigned);
         let attached = pod.descriptors().and_then(|descriptors| {
