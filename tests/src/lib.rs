@@ -10,6 +10,7 @@
 //! | [`rows`] | every change of the forwarding tables, as it happens |
 //! | [`simulation`] | a whole fabric in one thread and in virtual time, from one seed |
 //! | [`cluster`] | a real Kubernetes cluster: control plane, nodes, Multus, images |
+//! | [`api_server`] | an API server that misbehaves on demand |
 //! | [`handmade`] | LANs of bridges and VXLAN devices that no worker made |
 //! | [`ping`] | flows of echo requests with an exact account of losses |
 //! | [`frames`] | frames sent and seen on an interface |
@@ -22,6 +23,7 @@
 //! Everything is released when its value is dropped; what a killed run left behind is removed by the next one. The suites
 //! need root and say so.
 
+pub mod api_server;
 pub mod bgp;
 pub mod catalogue;
 pub mod cluster;

@@ -43,6 +43,11 @@ impl Reflector {
         Self::launch(host, vec!["--config".to_owned(), path.display().to_string()])
     }
 
+    /// Starts a reflector with these flags alone.
+    pub fn with_flags(host: Host, flags: &[&str]) -> Self {
+        Self::launch(host, flags.iter().map(|flag| (*flag).to_owned()).collect())
+    }
+
     /// Writes another configuration file and has the process read it.
     pub fn reconfigure(&self, config: &str) {
         std::fs::write(self.host.directory().join("rr.toml"), config).unwrap_or_else(|error| panic!("{error}"));

@@ -59,7 +59,7 @@ impl Config {
 
     /// For the few: quick to notice what went wrong.
     pub fn for_few() -> Self {
-        Self { renewal: Duration::from_secs(60), pause_max: Duration::from_secs(5), ..Self::for_many() }
+        Self { renewal: Duration::from_secs(30), pause_max: Duration::from_secs(5), ..Self::for_many() }
     }
 
     /// Only the object of this name.
