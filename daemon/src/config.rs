@@ -403,15 +403,14 @@ pub struct Peer {
 
 /// Peers of the file and of the flags, completed by `defaults` and checked.
 pub fn merge_peers(
-    flags: &[PeerAddress],
+    flags: impl IntoIterator<Item = (PeerAddress, PeerSettings)>,
     file: Vec<PeerEntry>,
     defaults: &PeerSettings,
     problems: &mut Problems,
 ) -> BTreeMap<IpAddr, Peer> {
-    let from_flags = flags.iter().map(|address| (*address, PeerSettings::default()));
     let from_file = file.into_iter().map(|peer| (peer.address, peer.settings));
     let mut peers = BTreeMap::new();
-    for (address, settings) in from_file.chain(from_flags) {
+    for (address, settings) in from_file.chain(flags) {
         let place = format!("peer {address}");
         let settings = settings.or(defaults);
         settings.check(&place, problems);
@@ -436,6 +435,24 @@ mod tests {
         assert_eq!(port("[2001:db8::1]").unwrap(), "[2001:db8::1]:179");
         assert_eq!(port("[2001:db8::1]:5").unwrap(), "[2001:db8::1]:5");
         assert!(port("router.example").unwrap_err().to_string().contains("router.example"));
+    }
+
+    #[test]
+    fn what_a_peer_may_announce_is_never_nothing_by_mistake() {
+        let problems = |text: &str| {
+            let settings: PeerSettings = parse(Path::new("m.toml"), text).unwrap();
+            let mut problems = Problems::default();
+            settings.check("peer 192.0.2.1", &mut problems);
+            problems.finish(()).err().map(|error| error.to_string())
+        };
+        assert_eq!(problems("next_hops = [\"192.0.2.1\", \"2001:db8::1\"]\nvnis = [100, \"200-299\"]\n"), None);
+        for key in ["next_hops", "vnis"] {
+            let text = problems(&format!("{key} = []\n")).unwrap();
+            assert!(text.contains(key) && text.contains("leave it out"), "{text}");
+        }
+        for name in [String::new(), "x".repeat(254), "a\\tb".into()] {
+            assert!(problems(&format!("name = \"{name}\"\n")).unwrap().contains("name"), "{name}");
+        }
     }
 
     #[test]

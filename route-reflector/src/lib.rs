@@ -8,6 +8,7 @@
 
 pub mod kubernetes;
 mod reflector;
+mod router;
 pub mod settings;
 
 use std::ffi::OsString;

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::kubernetes::ClusterSettings;
+use crate::router::Router;
 
 /// The Megalos route reflector: reflects EVPN routes between workers and routers (RFC 4456, RFC 7432).
 ///
@@ -43,6 +44,10 @@ pub struct Options {
     /// Dial this peer; the port defaults to 179; several in a list or by repetition
     #[arg(long, value_name = "ADDR[:PORT]", num_args = 1.., value_delimiter = ',')]
     pub peer: Vec<PeerAddress>,
+    /// A physical router in the underlay: dial it, and let it announce its own address as next hop and no other; its AS
+    /// defaults to ours, the port to 179; several in a list or by repetition
+    #[arg(long, value_name = "ADDR[:PORT][@ASN]", num_args = 1.., value_delimiter = ',')]
+    pub router: Vec<Router>,
     /// Take the Nodes of this cluster as peers: with the pod's service account; the pod's environment tells the rest
     #[arg(long)]
     pub kubernetes: bool,
@@ -227,10 +232,12 @@ impl Settings {
             RouterId(0)
         });
         file.defaults.check("[defaults]", &mut problems);
-        let peers = merge_peers(&options.peer, file.peer, &file.defaults, &mut problems);
+        let dialled = options.peer.iter().map(|address| (*address, PeerSettings::default()));
+        let routers = options.router.iter().map(|router| router.peer());
+        let peers = merge_peers(dialled.chain(routers), file.peer, &file.defaults, &mut problems);
         let accept = merge_accept(&options.accept, file.accept, &file.defaults, &mut problems);
         if cluster.is_none() && !listen.is_empty() && accept.is_empty() && peers.is_empty() {
-            problems.missing("nobody may connect: give --accept PREFIX, --peer ADDR or --kubernetes");
+            problems.missing("nobody may connect: give --accept PREFIX, --peer ADDR, --router ADDR or --kubernetes");
         }
         if listen.is_empty() && peers.is_empty() {
             problems.missing("nothing to do: give --listen ADDR:PORT to accept sessions, or --peer ADDR to dial");
@@ -368,6 +375,23 @@ mod tests {
         let settings = settings.unwrap();
         let peer = &settings.peers[&"192.0.2.2".parse::<IpAddr>().unwrap()];
         assert_eq!((peer.settings.hold_time_secs, peer.key.as_deref()), (Some(6), Some("x")));
+    }
+
+    #[test]
+    fn a_router_may_announce_its_own_address_and_a_section_says_more() {
+        let settings = merged(
+            &["--router-id", "192.0.2.1", "--router", "198.51.100.1@64512,198.51.100.2"],
+            "[[peer]]\naddress = \"198.51.100.3\"\nname = \"tor-3\"\nnext_hops = [\"203.0.113.3\"]\nvnis = [\"100-199\"]\n",
+        );
+        let settings = settings.unwrap();
+        let peer = |address: &str| settings.peers[&address.parse::<IpAddr>().unwrap()].settings.clone();
+        let hops = |address: &str| Some(vec![address.parse::<IpAddr>().unwrap()]);
+        assert_eq!((peer("198.51.100.1").asn, peer("198.51.100.1").next_hops), (Some(64_512), hops("198.51.100.1")));
+        assert_eq!((peer("198.51.100.2").asn, peer("198.51.100.2").next_hops), (None, hops("198.51.100.2")));
+        assert_eq!(
+            (peer("198.51.100.3").next_hops, peer("198.51.100.3").vnis.unwrap().len()),
+            (hops("203.0.113.3"), 1)
+        );
     }
 
     #[test]

@@ -302,7 +302,8 @@ impl Settings {
         file.defaults.check("[defaults]", &mut problems);
         let mut listed = file.peer;
         listed.extend(discovered.map(|it| it.peers(&listed, &options.reflector)).unwrap_or_default());
-        let peers = merge_peers(&options.reflector, listed, &file.defaults, &mut problems);
+        let dialled = options.reflector.iter().map(|address| (*address, PeerSettings::default()));
+        let peers = merge_peers(dialled, listed, &file.defaults, &mut problems);
         if peers.is_empty() && !in_cluster {
             problems.missing("no reflector; give --reflector ADDR[:PORT]");
         }
