@@ -230,6 +230,11 @@ impl Io {
         self.peers.get(&peer).map(|entry| entry.mailbox.published())
     }
 
+    /// Whether a TCP-MD5 key is set for anybody.
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.prefix_keys.is_empty() || self.peers.values().any(|entry| entry.spec.key.is_some())
+    }
+
     /// Where refusals are noted.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger

@@ -25,6 +25,7 @@ mod io;
 mod ledger;
 mod listener;
 mod mailbox;
+mod md5_drops;
 mod outbox;
 pub mod rules;
 mod sockopt;

@@ -4,6 +4,12 @@ bgp_core::rules! {
     SOURCE_UNKNOWN = "source-unknown", "RFC 4271 section 8.2.1, RFC 4272",
         "A connection came from an address that is neither a peer's nor in an accepted prefix";
     TTL = "ttl", "RFC 5082 section 3", "A connection did not come with TTL 255, which GTSM demands";
+    MD5_MISSING = "md5-missing", "RFC 2385 section 2",
+        "Segments came without the TCP-MD5 signature that is demanded of their sender";
+    MD5_UNEXPECTED = "md5-unexpected", "RFC 2385 section 2",
+        "Segments came with a TCP-MD5 signature though no key is set for their sender";
+    MD5_WRONG = "md5-wrong", "RFC 2385 section 2",
+        "Segments came with a TCP-MD5 signature that was not made with the key of their sender";
     ACCEPT_BUSY = "accept-busy", "limit: queue of strangers", "A connection came while too many others wait to be judged";
     ACCEPT_FAILED = "accept-failed", "kernel: EMFILE, ENFILE, ENOBUFS, ENOMEM",
         "A connection could not be accepted for want of descriptors or memory; it is tried again soon";

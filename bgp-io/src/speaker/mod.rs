@@ -24,6 +24,7 @@ use bytes::BytesMut;
 use crate::api::{Event, Incoming, SessionId};
 use crate::io::Io;
 use crate::ledger::{Evidence, Ledger, Who, list_routes};
+use crate::md5_drops::Md5Drops;
 use crate::rules;
 
 pub use neighbor::{Neighbor, PeerStatus};
@@ -70,6 +71,7 @@ pub struct Speaker {
     /// Dynamic peers without a session, by when they may be forgotten.
     retiring: BTreeSet<(Instant, PeerId)>,
     ledger: Ledger,
+    md5_drops: Md5Drops,
 }
 
 impl Speaker {
@@ -78,6 +80,7 @@ impl Speaker {
         Self {
             rib: Rib::new(config, Instant::ZERO),
             ledger: io.ledger().clone(),
+            md5_drops: Md5Drops::new(std::time::Instant::now()),
             io,
             origin: std::time::Instant::now(),
             peers: Vec::new(),
@@ -304,15 +307,22 @@ impl Speaker {
     pub fn next_deadline(&self) -> Option<std::time::Instant> {
         let rib = self.rib.next_deadline().map(|deadline| self.clock(deadline));
         let retires = self.retiring.first().map(|(at, _)| self.clock(*at));
-        rib.into_iter().chain(retires).chain(self.ledger.next_summary()).min()
+        let others = self.ledger.next_summary().into_iter().chain([self.md5_drops.next()]);
+        rib.into_iter().chain(retires).chain(others).min()
     }
 
     /// Applies what has become due.
     pub fn handle_timeout(&mut self) {
         let now = self.now();
         self.rib.handle_timeout(now);
+        self.poll_kernel();
         self.ledger.sum_up(std::time::Instant::now());
         self.retire(now);
+    }
+
+    /// Notes what the kernel has dropped for its TCP-MD5 signature, if that is due.
+    fn poll_kernel(&mut self) {
+        self.md5_drops.poll(|| self.io.has_keys(), std::time::Instant::now(), &self.ledger);
     }
 
     /// Selects routes for all that changed and hands every ready writer its next batch.
