@@ -43,6 +43,9 @@ pub(super) struct Connection {
     pub(super) established_at: Option<Instant>,
     /// Present from OpenConfirm on.
     pub(super) negotiated: Option<Box<Negotiated>>,
+    /// Its OPEN has come while another session is established: what both agree on, and until when that session may show that
+    /// it is alive.
+    pub(super) contest: Option<(Box<Negotiated>, Instant)>,
     pub(super) hold: Option<Instant>,
     pub(super) keepalive: Option<Instant>,
     pub(super) send_hold: Option<Instant>,
@@ -64,6 +67,7 @@ impl Connection {
             connected_at: now,
             established_at: None,
             negotiated: None,
+            contest: None,
             hold: Some(now + config.open_timeout),
             keepalive: None,
             send_hold: None,
@@ -192,6 +196,7 @@ impl Connection {
     }
 
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
-        [self.hold, self.keepalive, self.send_hold].into_iter().flatten()
+        let contest = self.contest.as_ref().map(|(_, until)| *until);
+        [self.hold, self.keepalive, self.send_hold, contest].into_iter().flatten()
     }
 }

@@ -67,8 +67,44 @@ impl Peer {
     /// The established connection is gone, the one that waited behind it goes on.
     pub(super) fn promote_challenger(&mut self) {
         let waiting = self.connections.iter().find(|connection| !connection.open_sent).map(|waiting| waiting.id);
-        if let Some(id) = waiting {
-            self.send_open(id);
+        let Some(id) = waiting else { return };
+        self.send_open(id);
+        if let Some((negotiated, _)) = self.connection(id).and_then(|connection| connection.contest.take()) {
+            self.agree(id, negotiated);
+        }
+    }
+
+    /// The established session `old` may be dead without our knowing, and `id` be the peer that is back; or it is alive, and
+    /// somebody else speaks from the peer's address. A message on the old one tells; TCP tells at once where the peer has
+    /// lost it, since we send something. Silence for as long as two KEEPALIVEs may take is death.
+    fn contest(&mut self, id: ConnectionId, old: ConnectionId, negotiated: Box<Negotiated>) {
+        let interval = self.negotiated().map_or(Duration::ZERO, |agreed| agreed.keepalive_interval);
+        if interval == Duration::ZERO {
+            // Nothing would ever be heard of it.
+            self.replace(old);
+            return self.agree(id, negotiated);
+        }
+        let until = self.now + interval * 2;
+        if let Some(connection) = self.connection(id)
+            && connection.contest.is_none()
+        {
+            connection.contest = Some((negotiated, until));
+            self.send_keepalive(old);
+        }
+    }
+
+    /// The established session has shown that it is alive.
+    fn settle_contest(&mut self) {
+        let challenger = self.connections.iter().find(|connection| connection.contest.is_some());
+        if let Some(id) = challenger.map(|connection| connection.id) {
+            self.lose_collision(id);
+        }
+    }
+
+    /// The established session has been silent for too long while another one waits in its place.
+    pub(super) fn replace_established(&mut self) {
+        if let Some(old) = self.established().map(|connection| connection.id) {
+            self.replace(old);
         }
     }
 
@@ -90,6 +126,10 @@ impl Peer {
 
     /// A message that the connection's state allows.
     fn handle(&mut self, id: ConnectionId, message: Message, frame: &Frame) {
+        let ends = matches!(message, Message::Notification(_));
+        if !ends && self.established().is_some_and(|connection| connection.id == id) {
+            self.settle_contest();
+        }
         match message {
             Message::Open(open) => self.handle_open(id, &open, frame),
             Message::Keepalive => self.handle_keepalive(id),
@@ -116,13 +156,18 @@ impl Peer {
                 return self.end(id, DownCause::OpenRefused(fault), Some(notification));
             }
         };
-        if !self.survives_collision(id, &negotiated) {
-            return;
+        if self.survives_collision(id, &negotiated) {
+            self.agree(id, negotiated);
         }
+    }
+
+    /// Both OPENs are there and this connection is the one that stays.
+    fn agree(&mut self, id: ConnectionId, mut negotiated: Box<Negotiated>) {
         self.cancel_dial();
         let now = self.now;
         let config = &self.config;
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        negotiated.local_restarting = connection.sent_restarting;
         connection.confirm(now, negotiated, config);
         self.send_keepalive(id);
         self.arm_keepalive(id);
@@ -179,12 +224,14 @@ impl Peer {
         let other_is_old =
             self.now.saturating_since(other.established_at.unwrap_or(other.connected_at)) >= COLLISION_WINDOW;
         if other_state == State::Established {
-            // RFC 4724 section 4.2. A young session is no loss of the peer's but a collision, unless it says so.
-            if other_is_old || negotiated.peer_restarting() {
-                self.replace(other_id);
-                return true;
+            // RFC 4724 section 4.2. A young session is no loss of the peer's but a collision, unless it says so; and
+            // another identifier is not the peer's that is back.
+            let same = self.negotiated().is_some_and(|agreed| agreed.remote_router_id == negotiated.remote_router_id);
+            if same && (other_is_old || negotiated.peer_restarting()) {
+                self.contest(id, other_id, Box::new(negotiated.clone()));
+            } else {
+                self.lose_collision(id);
             }
-            self.lose_collision(id);
             return false;
         }
         if other_state == State::OpenSent && other_is_old {

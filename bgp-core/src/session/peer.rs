@@ -449,6 +449,8 @@ impl Peer {
                 let notification = NotificationCode::SEND_HOLD_TIMER_EXPIRED.notification();
                 self.refuse(Refusal::new(refusal::SEND_HOLD_TIMER, Action::Reset));
                 self.end(id, DownCause::SendHoldTimerExpired, Some(notification));
+            } else if due(connection.contest.as_ref().map(|(_, until)| *until)) {
+                self.replace_established();
             } else if due(connection.keepalive) {
                 // What waits to be sent tells the peer as much as a KEEPALIVE behind it would.
                 let silent = !connection.has_backlog();

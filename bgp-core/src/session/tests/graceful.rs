@@ -188,6 +188,9 @@ fn a_restarted_peer_replaces_its_own_session_without_a_notification() {
             peer.start(now);
         });
         net.run(Duration::from_millis(100));
+        assert_eq!(net.up, [1, 0], "the old session may be alive: {}", net.log[0].join("\n"));
+        // Two KEEPALIVEs are missing.
+        net.run(Duration::from_secs(6));
         let log = net.log[0].join("\n");
         assert_eq!(net.up, [1, 1], "{log}");
         let down = log.find("down: the peer came back on a new connection, keeps [evpn, rt-constrain]");
@@ -195,6 +198,48 @@ fn a_restarted_peer_replaces_its_own_session_without_a_notification() {
         assert!(!log.contains("NOTIFICATION"), "{log}");
         assert_eq!(net.hosts[0].negotiated().map(Negotiated::peer_restarting), Some(restarting));
     }
+}
+
+/// An established session, and a second connection from the peer's address whose OPEN has come 5 s later.
+fn contested(rival: &PeerConfig) -> (Peer, Vec<String>) {
+    let mut peer = peer_in(State::Established, config(1), &config(2));
+    let now = Instant::from_secs(5);
+    peer.received(now, ConnectionId(1), KEEPALIVE);
+    drain(&mut peer);
+    peer.connected(now, ConnectionId(2), Direction::Incoming);
+    assert!(drain(&mut peer).is_empty(), "our OPEN waits for the peer's");
+    peer.received(now, ConnectionId(2), &open_of(rival));
+    let outputs = drain(&mut peer);
+    (peer, outputs)
+}
+
+#[test]
+fn a_session_that_is_alive_is_not_disturbed_by_who_else_comes_from_the_peers_address() {
+    let (mut peer, outputs) = contested(&config(2));
+    assert_eq!(outputs, ["send#1 KEEPALIVE"], "nothing but a question to the old one");
+    peer.received(Instant::from_secs(7), ConnectionId(1), KEEPALIVE);
+    let outputs = drain(&mut peer);
+    assert_eq!(outputs.first().map(String::as_str), Some("send#2 NOTIFICATION(6/7)"), "{outputs:?}");
+    assert_eq!((peer.state(), peer.connections.len()), (State::Established, 1));
+}
+
+#[test]
+fn another_identifier_is_no_peer_that_is_back() {
+    let (peer, outputs) = contested(&config(3));
+    assert_eq!(outputs.first().map(String::as_str), Some("send#2 NOTIFICATION(6/7)"), "{outputs:?}");
+    assert_eq!((peer.state(), peer.connections.len()), (State::Established, 1));
+}
+
+#[test]
+fn a_peer_that_is_back_takes_over_as_soon_as_tcp_tells_that_the_old_session_is_dead() {
+    let (mut peer, _) = contested(&config(2));
+    peer.closed(Instant::from_secs(5), ConnectionId(1));
+    let outputs = drain(&mut peer).join("; ");
+    let order = ["down: ", "send#2 OPEN", "send#2 KEEPALIVE"].map(|part| outputs.find(part));
+    assert!(order.is_sorted() && order[0].is_some(), "{outputs}");
+    peer.received(Instant::from_secs(5), ConnectionId(2), KEEPALIVE);
+    drain(&mut peer);
+    assert_eq!((peer.state(), peer.connections.len()), (State::Established, 1));
 }
 
 #[test]
