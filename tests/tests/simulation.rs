@@ -79,9 +79,9 @@ fn a_scenario_is_read_as_it_is_written() {
 
 #[test]
 fn every_mistake_is_found() {
-    use Invariant::{Claims, Continuity, Exactness, Isolation, Memory, Moves, Timers};
+    use Invariant::{Claims, Continuity, Exactness, Honesty, Isolation, Memory, Moves, Timers};
     // Rules that each of them breaks, any of which may be met first.
-    let expected: [(Sabotage, &[Invariant]); 10] = [
+    let expected: [(Sabotage, &[Invariant]); 11] = [
         (Sabotage::LoseWithdrawals, &[Exactness]),
         (Sabotage::WrongLan, &[Isolation]),
         (Sabotage::ForgetRows, &[Moves]),
@@ -92,6 +92,7 @@ fn every_mistake_is_found() {
         (Sabotage::StopTimers, &[Memory, Timers, Exactness]),
         (Sabotage::AdoptNothing, &[Continuity, Exactness]),
         (Sabotage::IgnoreSequences, &[Claims, Moves, Exactness]),
+        (Sabotage::BelieveAll, &[Honesty]),
     ];
     assert!(expected.iter().map(|(sabotage, _)| *sabotage).eq(Sabotage::ALL));
     for (sabotage, rules) in expected {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bgp_core::rib::{PeerClass, RibConfig, Role};
+use bgp_core::rib::{PeerClass, Permission, RibConfig, Role};
 use bgp_core::session::{LongLivedConfig, PeerConfig, StopReason};
 use bgp_core::time::{Duration, Instant};
 use bgp_core::types::{Asn, PeerId, RouterId};
@@ -21,7 +21,7 @@ use super::trace::Trace;
 use super::truth::Truth;
 use super::worker::{Around, Machine, Worker};
 
-const ASN: Asn = Asn(65_000);
+pub(super) const ASN: Asn = Asn(65_000);
 /// IP packet size that the underlay leaves to LANs.
 const MTU: u32 = 1450;
 /// Happenings of one run for each worker beyond which something must be going in circles.
@@ -58,7 +58,7 @@ pub struct Fabric {
     sabotage: Sabotage,
 }
 
-fn router_id(node: Node) -> RouterId {
+pub(super) fn router_id(node: Node) -> RouterId {
     let (base, index) = match node {
         Node::Worker(index) => (0x0a00_0000, index),
         Node::Reflector(index) => (0x0aff_0000, index),
@@ -182,8 +182,12 @@ impl Fabric {
             Node::Worker(_) => ((0..self.reflectors.len()).map(Node::Reflector).collect(), PeerClass::NonClient),
             Node::Reflector(_) => ((0..self.machines.len()).map(Node::Worker).collect(), PeerClass::Client),
         };
-        let neighbor =
-            |remote| Neighbor { remote, address: address(remote, self.flags), class, session: self.session(node) };
+        let neighbor = |remote| {
+            let address = address(remote, self.flags);
+            let own = matches!(remote, Node::Worker(_)) && self.sabotage != Sabotage::BelieveAll;
+            let permission = Permission { next_hops: own.then(|| [address].into()), vnis: None };
+            Neighbor { remote, address, class, permission: permission.into(), session: self.session(node) }
+        };
         remotes.into_iter().map(neighbor).collect()
     }
 

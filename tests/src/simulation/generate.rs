@@ -131,6 +131,7 @@ impl Generator {
             75..85 => self.process(),
             85..89 => self.time(),
             89..92 if self.scenario.flags.adopts => self.foreign_lan(),
+            92..94 => self.lie(),
             _ => self.kernel(),
         }
     }
@@ -231,6 +232,14 @@ impl Generator {
             Step::Leap { node, time: self.random.micros(1_000_000, 400_000_000) }
         };
         self.push(step);
+    }
+
+    fn lie(&mut self) {
+        let (worker, victim) = (self.any_worker(), self.any_worker());
+        let (lan, host) = (self.small(LANS), self.small(HOSTS));
+        if worker != victim {
+            self.push(Step::Lie { worker, victim, lan, host });
+        }
     }
 
     fn foreign_lan(&mut self) {

@@ -31,6 +31,7 @@ pub mod clock;
 pub mod fabric;
 pub mod frames;
 pub mod generate;
+pub mod honesty;
 pub mod link;
 pub mod oracle;
 pub mod probe;

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use bgp_core::rib::LOCAL_PEER;
+use bgp_core::rib::{LOCAL_PEER, RouteView};
 use bgp_core::types::{MacAddr, Vni};
-use bgp_core::wire::EvpnKey;
+use bgp_core::wire::{Evpn, EvpnKey};
 use dataplane::{BridgeRow, LanSnapshot, PortId, Snapshot};
 
 use super::fabric::Fabric;
@@ -196,10 +196,12 @@ fn neighbors(
     Ok(())
 }
 
-/// Every reflector holds what the workers announce, and nothing else.
+/// Every reflector holds what the workers announce of themselves, and nothing else.
 fn union(fabric: &Fabric) -> Result<(), String> {
     let own = |worker: &super::worker::Worker| {
-        let routes = worker.speaker.rib.routes().filter(|route| route.peer == LOCAL_PEER);
+        let vtep = worker.speaker.rib.config().local_address;
+        let is_own = |route: &RouteView<'_, Evpn>| route.peer == LOCAL_PEER && route.attributes.next_hop == vtep;
+        let routes = worker.speaker.rib.routes().filter(is_own);
         routes.map(|route| route.key.clone()).collect::<Vec<EvpnKey>>()
     };
     let announced: BTreeSet<EvpnKey> = fabric.workers.iter().flatten().flat_map(|worker| own(worker)).collect();

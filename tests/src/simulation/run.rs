@@ -15,6 +15,7 @@ use worker_speaker::core::Attachment;
 use super::clock::{Happening, Node};
 use super::fabric::Fabric;
 use super::frames::isolated;
+use super::honesty::{Lie, honest};
 use super::oracle::{address_of, settled};
 use super::returns::{at_rest, empty, timers};
 use super::sabotage::Sabotage;
@@ -36,6 +37,8 @@ const REST: Duration = Duration::from_secs(310);
 pub enum Invariant {
     /// No frame reaches another LAN, ever.
     Isolation,
+    /// No route leads to another than its sender, ever.
+    Honesty,
     /// When faults stop, every table equals the oracle's within a bound.
     Exactness,
     /// A MAC that moved is where it moved to within a bound.
@@ -109,18 +112,18 @@ pub struct Outcome {
 pub(super) struct Run {
     pub(super) fabric: Fabric,
     pub(super) figures: Figures,
-    /// When isolation was checked last.
-    isolated: Instant,
+    /// When it was last checked what must hold always.
+    watched: Instant,
 }
 
-/// How often isolation is checked while something is watched closely.
-const ISOLATION_WATCH: Duration = Duration::from_millis(200);
+/// How often that is checked while something is watched closely.
+const WATCH: Duration = Duration::from_millis(200);
 
 /// Carries a scenario out.
 pub fn run(scenario: &Scenario, sabotage: Sabotage, trace: Trace) -> Outcome {
     let sizes = (scenario.nodes, scenario.reflectors);
     let fabric = Fabric::new(scenario.seed, sizes, scenario.flags, sabotage, trace);
-    let mut run = Run { fabric, figures: Figures::default(), isolated: Instant::ZERO };
+    let mut run = Run { fabric, figures: Figures::default(), watched: Instant::ZERO };
     let violation = run.whole(scenario).err();
     if let Some(violation) = &violation {
         run.fabric.note(format_args!("VIOLATED: {violation}"));
@@ -159,7 +162,7 @@ impl Run {
                 self.fabric.note(format_args!("> {step}"));
             }
             self.step(step)?;
-            isolated(&self.fabric).map_err(|why| Invariant::Isolation.broken(why))?;
+            self.watch()?;
         }
         self.calm("the last step")?;
         self.clear()?;
@@ -170,13 +173,19 @@ impl Run {
 
     pub(super) fn pass(&mut self, time: Duration) -> Result<(), Violation> {
         self.elapse(time)?;
-        self.isolated = self.fabric.clock.now();
-        isolated(&self.fabric).map_err(|why| Invariant::Isolation.broken(why))
+        self.watched = self.fabric.clock.now();
+        self.watch()
+    }
+
+    /// What must hold always.
+    fn watch(&self) -> Result<(), Violation> {
+        isolated(&self.fabric).map_err(|why| Invariant::Isolation.broken(why))?;
+        honest(&self.fabric).map_err(|why| Invariant::Honesty.broken(why))
     }
 
     /// As [`Run::pass`], for a moment that is one of many.
     pub(super) fn pass_a_moment(&mut self, time: Duration) -> Result<(), Violation> {
-        if self.fabric.clock.now().saturating_since(self.isolated) >= ISOLATION_WATCH {
+        if self.fabric.clock.now().saturating_since(self.watched) >= WATCH {
             return self.pass(time);
         }
         self.elapse(time)
@@ -230,6 +239,9 @@ impl Run {
             Step::Pause { node, time } => fabric.pause(*node, *time),
             Step::Leap { node, time } => fabric.leap(*node, *time),
             Step::Kernel { worker, fault } => self.kernel(*worker, *fault),
+            Step::Lie { worker, victim, lan, host } => {
+                fabric.lie(Lie { worker: *worker, victim: *victim, lan: *lan, host: *host });
+            }
             Step::Calm => self.calm("a step")?,
             Step::Probe(probe) => self.probe(probe)?,
         }
@@ -447,6 +459,7 @@ impl Run {
     /// Everything is undone, and the fabric left alone.
     fn clear(&mut self) -> Result<(), Violation> {
         self.fabric.note(format_args!("everything is undone"));
+        self.fabric.repent();
         let served: Vec<(Vni, usize)> = self.fabric.truth.served.iter().copied().collect();
         served.into_iter().for_each(|(vni, worker)| self.fabric.vanish(worker, vni));
         let ports: Vec<_> =

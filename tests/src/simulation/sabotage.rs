@@ -29,11 +29,13 @@ pub enum Sabotage {
     AdoptNothing,
     /// Workers do not see the mobility sequences of others.
     IgnoreSequences,
+    /// Reflectors let everybody speak for everybody.
+    BelieveAll,
 }
 
 impl Sabotage {
     /// All mistakes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LoseWithdrawals,
         Self::WrongLan,
         Self::ForgetRows,
@@ -44,6 +46,7 @@ impl Sabotage {
         Self::StopTimers,
         Self::AdoptNothing,
         Self::IgnoreSequences,
+        Self::BelieveAll,
     ];
 
     /// Whether a mistake that is made now and then is made now.

@@ -81,6 +81,8 @@ pub enum Step {
     Leap { node: Node, time: Duration },
     /// Something happens to a kernel.
     Kernel { worker: usize, fault: KernelFault },
+    /// A worker announces routes to another's VTEP.
+    Lie { worker: usize, victim: usize, lan: u8, host: u8 },
     /// Faults stop; all must become exact.
     Calm,
     /// See [`Probe`].
@@ -289,6 +291,7 @@ impl fmt::Display for Step {
             Self::Pause { node, time } => write!(f, "pause {node} {}", Secs(*time)),
             Self::Leap { node, time } => write!(f, "leap {node} {}", Secs(*time)),
             Self::Kernel { worker, fault } => write!(f, "kernel w{worker} {fault}"),
+            Self::Lie { worker, victim, lan, host } => write!(f, "lie w{worker} as w{victim} lan {lan} host {host}"),
             Self::Calm => f.write_str("calm"),
             Self::Probe(probe) => write!(f, "probe {probe}"),
         }
@@ -475,6 +478,12 @@ impl Words<'_> {
             "pause" => Step::Pause { node: self.node()?, time: self.time()? },
             "leap" => Step::Leap { node: self.node()?, time: self.time()? },
             "kernel" => Step::Kernel { worker: self.named('w')?, fault: self.fault()? },
+            "lie" => {
+                let worker = self.named('w')?;
+                self.next().filter(|word| *word == "as")?;
+                let victim = self.named('w')?;
+                Step::Lie { worker, victim, lan: self.after("lan")?, host: self.after("host")? }
+            }
             "calm" => Step::Calm,
             "probe" => Step::Probe(self.probe()?),
             _ => return None,

@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Rib, RibConfig};
+use bgp_core::rib::{LimitExceeded, PeerClass, PeerInfo, PeerLimits, Permission, Rib, RibConfig};
 use bgp_core::session::{ConnectionId, Direction, Negotiated, Output, Peer, PeerConfig, SendQueue, State, StopReason};
 use bgp_core::time::Instant;
 use bgp_core::types::PeerId;
@@ -99,6 +100,7 @@ struct Slot {
     remote: Node,
     address: IpAddr,
     class: PeerClass,
+    permission: Arc<Permission>,
     connections: Vec<Connection>,
     last_connection: u32,
     dial: Option<u64>,
@@ -113,6 +115,8 @@ pub struct Neighbor {
     pub address: IpAddr,
     /// Client or not.
     pub class: PeerClass,
+    /// Of whom it may announce routes.
+    pub permission: Arc<Permission>,
     /// Its session.
     pub session: PeerConfig,
 }
@@ -151,6 +155,7 @@ impl Speaker {
                 remote: neighbor.remote,
                 address: neighbor.address,
                 class: neighbor.class,
+                permission: neighbor.permission,
                 connections: Vec::new(),
                 last_connection: 0,
                 dial: None,
@@ -334,7 +339,9 @@ impl Speaker {
         let Some(slot) = self.slots.get_mut(index) else { return };
         world.note(format_args!("{} established with {}", self.node, slot.remote));
         let class = if negotiated.internal { slot.class } else { PeerClass::External };
-        let info = PeerInfo::new(class, slot.address, PeerLimits::default(), negotiated);
+        let permission = Arc::clone(&slot.permission);
+        let limits = PeerLimits::default();
+        let info = PeerInfo { permission, ..PeerInfo::new(class, slot.address, limits, negotiated) };
         slot.session = Some(Session { connection, ready: true, ending: false });
         self.rib.peer_up(peer_id(index), info, now);
     }
