@@ -2,3 +2,5 @@
 
 mod limits;
 mod node;
+mod pretends;
+mod speaks;

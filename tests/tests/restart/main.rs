@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `daemons` | our own daemons, each for as long as it takes to start it again |
 //! | `outage` | our own daemons, away for longer than that |
+//! | `rolling` | reflectors that know their workers, updated one after the other |
 //! | `foreign` | our workers behind other people's reflectors |
 
 mod daemons;
 mod foreign;
 mod outage;
+mod rolling;
 
 use tests::fabric::{Fabric, LAN, MACS};
 use tests::host::Host;
