@@ -37,11 +37,24 @@ pub struct Identity {
 pub fn router_id_of(address: IpAddr) -> RouterId {
     match address {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let step = |hash: u32, octet: u8| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193);
-            RouterId(address.octets().into_iter().fold(0x811c_9dc5, step).max(1))
-        }
+        IpAddr::V6(address) => RouterId(fnv(&address.octets()).max(1)),
     }
+}
+
+/// The BGP identifier of the reflector on a node with this address. A worker of the same node has that of [`router_id_of`],
+/// and internal speakers of one identifier refuse each other (RFC 6286 section 2.2); so this is a hash for both families.
+/// Its first bit is 0: some implementations take no identifier that looks like a multicast or reserved address.
+pub fn reflector_id_of(address: IpAddr) -> RouterId {
+    let hash = match address {
+        IpAddr::V4(address) => fnv(&[address.octets().as_slice(), b"rr"].concat()),
+        IpAddr::V6(address) => fnv(&[address.octets().as_slice(), b"rr"].concat()),
+    };
+    RouterId((hash & 0x7fff_ffff).max(1))
+}
+
+/// FNV-1a with 32 bits.
+fn fnv(octets: &[u8]) -> u32 {
+    octets.iter().fold(0x811c_9dc5, |hash, octet| (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193))
 }
 
 /// The longest that a peer's routes are kept after its restart time, in seconds, unless its settings say otherwise.

@@ -12,7 +12,7 @@ use daemon::config::{
     AcceptEntry, ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file,
 };
 use daemon::options::{CommonOptions, parse_prefix, parse_socket};
-use daemon::speaker::router_id_of;
+use daemon::speaker::reflector_id_of;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -226,7 +226,7 @@ impl Settings {
         problems.require(asn != 0, || "asn is 0; give 1 to 4294967295".into());
         let host_ip = cluster.as_ref().and_then(|cluster| cluster.pod.host_ip);
         let router_id = options.router_id.or(file.router_id).or_else(|| first_ipv4(&listen)).map(RouterId::from);
-        let router_id = router_id.or_else(|| host_ip.map(router_id_of)).filter(|id| id.0 != 0);
+        let router_id = router_id.or_else(|| host_ip.map(reflector_id_of)).filter(|id| id.0 != 0);
         let router_id = router_id.unwrap_or_else(|| {
             problems.missing("no router id; give --router-id an IPv4 address that is unique in the fabric");
             RouterId(0)
@@ -417,12 +417,14 @@ mod tests {
             Settings::merge(&options, File::default(), pod).map_err(|error| error.to_string())
         };
         let v4 = settings(&["--kubernetes"], Some("192.0.2.1")).unwrap();
-        assert_eq!((v4.router_id.to_string().as_str(), v4.cluster_id), ("192.0.2.1", u32::from(CLUSTER_ID)));
+        assert_eq!(v4.cluster_id, u32::from(CLUSTER_ID));
+        assert_ne!(v4.router_id.to_string(), "192.0.2.1", "that is the worker's on the same node");
         assert_eq!(v4.http, Some("192.0.2.1:9180".parse().unwrap()));
         assert_eq!(v4.control.as_deref(), Some(Path::new("/run/megalos/rr.sock")));
         assert!(v4.listen.contains(&"0.0.0.0:1179".parse().unwrap()));
         let v6 = settings(&["--kubernetes"], Some("2001:db8::1")).unwrap();
-        assert!(v6.router_id.0 != 0 && v6.cluster_id == v4.cluster_id);
+        let workers = daemon::speaker::router_id_of("2001:db8::1".parse().unwrap());
+        assert!(![0, v4.router_id.0, workers.0].contains(&v6.router_id.0) && v6.cluster_id == v4.cluster_id);
         let outside = settings(&["--kubeconfig", "c", "--router-id", "192.0.2.9", "--state", "s"], None).unwrap();
         let cluster = outside.cluster.unwrap();
         assert_eq!((cluster.source, cluster.state), (Source::Kubeconfig("c".into()), "s".into()));
