@@ -139,6 +139,12 @@ pub struct Connection {
     socket: OwnedFd,
 }
 
+impl AsFd for Connection {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl From<OwnedFd> for Connection {
     /// A connection that was accepted elsewhere, of type `SOCK_SEQPACKET`.
     fn from(socket: OwnedFd) -> Self {

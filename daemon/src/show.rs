@@ -139,8 +139,14 @@ pub struct VniRow {
     pub local_macs: u64,
     /// Known MAC addresses behind others.
     pub remote_macs: u64,
-    /// MTU of the LAN's interfaces.
+    /// MTU of the LAN's interfaces, the smallest where they differ.
     pub mtu: Option<u32>,
+    /// How that comes, such as `underlay 1500 - 50 for IPv4 = 1450`.
+    #[serde(default)]
+    pub mtu_reason: Option<String>,
+    /// Who has the VNI on this node, so that no LAN can have it.
+    #[serde(default)]
+    pub reserved_by: Option<String>,
 }
 
 /// One MAC address of a LAN on a worker.
@@ -189,7 +195,7 @@ impl Rows {
                 rows.iter().map(RouteRow::cells),
             ),
             Self::Vnis(rows) => table(
-                &["VNI", "NAME", "MEMBERS", "VTEPS", "LOCAL MACS", "REMOTE MACS", "MTU"],
+                &["VNI", "NAME", "MEMBERS", "VTEPS", "LOCAL MACS", "REMOTE MACS", "MTU", "NOTE"],
                 rows.iter().map(VniRow::cells),
             ),
             Self::Macs(rows) => table(&["VNI", "MAC", "IP", "AT", "SEQUENCE", "STATE"], rows.iter().map(MacRow::cells)),
@@ -260,7 +266,13 @@ impl VniRow {
             self.local_macs.to_string(),
             self.remote_macs.to_string(),
             self.mtu.map_or_else(|| "-".into(), |mtu| mtu.to_string()),
+            self.note(),
         ]
+    }
+
+    fn note(&self) -> String {
+        let reserved = self.reserved_by.as_ref().map(|user| format!("reserved: in use by {user}"));
+        reserved.or_else(|| self.mtu_reason.clone()).unwrap_or_else(|| "-".into())
     }
 }
 

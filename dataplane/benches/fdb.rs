@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bgp_core::types::{MacAddr, Vni};
 use dataplane::linux::{Config, Linux};
-use dataplane::{AttachRequest, Change, Dataplane, MAX_BATCH, Pod, PortId, plan};
+use dataplane::{AttachRequest, Change, Dataplane, Existing, MAX_BATCH, Pod, PortId, plan};
 use evpn::forwarding::{Desired, Key};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -133,6 +133,7 @@ fn attach(linux: &mut Linux, number: u32, of: u32) {
         mtu: None,
         addresses: Vec::new(),
         routes: Vec::new(),
+        existing: Existing::Keep,
     };
     linux.attach(request).expect("a port");
 }

@@ -31,8 +31,11 @@ enum Command {
     Snapshot(oneshot::Sender<Result<Snapshot, Error>>),
     Apply(Vec<Change>, oneshot::Sender<Vec<Result<(), ChangeError>>>),
     Attach(Box<AttachRequest>, oneshot::Sender<Result<Attached, AttachError>>),
-    Detach(PortId, oneshot::Sender<Result<(), Error>>),
+    Detach(Vec<PortId>, oneshot::Sender<Result<(), Error>>),
 }
+
+/// Ports to be removed, and who waits for that.
+type Removal = (Vec<PortId>, oneshot::Sender<Result<(), Error>>);
 
 /// Wakes the thread out of its wait. Many calls before it looks are one.
 #[derive(Clone, Debug)]
@@ -102,24 +105,41 @@ impl Handle {
         Ok(results)
     }
 
-    /// See [`Dataplane::attach`].
+    /// See [`Dataplane::attach`]. It stands in the queue when this returns, before everything that is asked later; the
+    /// future only waits for the result.
     ///
     /// # Errors
-    /// See [`AttachError`].
-    pub async fn attach(&self, request: AttachRequest) -> Result<Attached, AttachError> {
+    /// See [`AttachError`]; [`Error::Busy`] if the queue is full.
+    pub fn attach(&self, request: AttachRequest) -> impl Future<Output = Result<Attached, AttachError>> + use<> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Attach(Box::new(request), reply)).await?;
-        answer.await.map_err(|_| Error::Stopped)?
+        let sent = self.send_now(Command::Attach(Box::new(request), reply));
+        async move {
+            sent?;
+            answer.await.map_err(|_| Error::Stopped)?
+        }
     }
 
-    /// See [`Dataplane::detach`]. Calls that wait together become one removal.
+    /// See [`Dataplane::detach`]. Calls that wait together become one removal. Stands in the queue when this returns, as
+    /// [`Handle::attach`] does.
     ///
     /// # Errors
-    /// The kernel refused, or [`Error::Stopped`].
-    pub async fn detach(&self, port: PortId) -> Result<(), Error> {
+    /// The kernel refused, [`Error::Stopped`], or [`Error::Busy`] if the queue is full.
+    pub fn detach(&self, ports: Vec<PortId>) -> impl Future<Output = Result<(), Error>> + use<> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Detach(port, reply)).await?;
-        answer.await.map_err(|_| Error::Stopped)?
+        let sent = self.send_now(Command::Detach(ports, reply));
+        async move {
+            sent?;
+            answer.await.map_err(|_| Error::Stopped)?
+        }
+    }
+
+    fn send_now(&self, command: Command) -> Result<(), Error> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::Stopped,
+        })?;
+        self.waker.0.wake();
+        Ok(())
     }
 
     /// Waits until the thread has done what was asked before.
@@ -229,7 +249,7 @@ impl<D: Dataplane> Actor<D> {
 
     /// Serves what waits; `false` when nobody can send any more.
     fn serve_commands(&mut self) -> bool {
-        let mut detaches: Vec<(PortId, oneshot::Sender<Result<(), Error>>)> = Vec::new();
+        let mut detaches: Vec<Removal> = Vec::new();
         for _ in 0..COMMANDS {
             let command = match self.commands.try_recv() {
                 Ok(command) => command,
@@ -239,8 +259,8 @@ impl<D: Dataplane> Actor<D> {
                     return false;
                 }
             };
-            if let Command::Detach(port, reply) = command {
-                detaches.push((port, reply));
+            if let Command::Detach(ports, reply) = command {
+                detaches.push((ports, reply));
                 continue;
             }
             // Order matters only between a removal and what follows it.
@@ -269,15 +289,15 @@ impl<D: Dataplane> Actor<D> {
             Command::Attach(request, reply) => {
                 let _ = reply.send(self.dataplane.attach(*request));
             }
-            Command::Detach(port, reply) => self.detach(vec![(port, reply)]),
+            Command::Detach(ports, reply) => self.detach(vec![(ports, reply)]),
         }
     }
 
-    fn detach(&mut self, waiting: Vec<(PortId, oneshot::Sender<Result<(), Error>>)>) {
+    fn detach(&mut self, waiting: Vec<Removal>) {
         if waiting.is_empty() {
             return;
         }
-        let ports: Vec<PortId> = waiting.iter().map(|(port, _)| port.clone()).collect();
+        let ports: Vec<PortId> = waiting.iter().flat_map(|(ports, _)| ports).cloned().collect();
         let result = self.dataplane.detach(&ports);
         for (_, reply) in waiting {
             let _ = reply.send(result.clone());

@@ -130,6 +130,9 @@ pub enum Error {
         "the kernel's tables changed while they were read, several times: try again when fewer devices come and go"
     )]
     Unsteady,
+    /// More is asked of the dataplane at once than waits for it.
+    #[error("too much waits for the kernel already: try again")]
+    Busy,
     /// The thread that serves the dataplane has ended.
     #[error("the dataplane has stopped: see its last error in the log and restart the worker")]
     Stopped,
@@ -258,6 +261,18 @@ pub enum AttachError {
         wanted: u32,
         /// The most that fits, in bytes.
         most: u32,
+    },
+    /// Somebody else uses the VNI.
+    #[error(
+        "VNI {vni} on UDP port {port} is in use by {user}: give the LAN another VNI, or the workers another UDP port"
+    )]
+    VniInUse {
+        /// The LAN.
+        vni: Vni,
+        /// The UDP port.
+        port: u16,
+        /// Who uses it.
+        user: String,
     },
     /// Devices are adopted, not made.
     #[error("the devices here belong to somebody else (adopt mode): connect pods with the tool that made them")]

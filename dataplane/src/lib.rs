@@ -18,10 +18,11 @@
 //! * at start and after [`Observation::Overrun`]: [`Dataplane::snapshot`], [`plan`], [`Dataplane::apply`];
 //! * after [`Observation::TunnelGone`]: apply the tunnel and all of its rows again;
 //! * after [`Observation::RowDisturbed`]: apply that key as it should be;
-//! * after [`Observation::PortGone`]: [`Dataplane::detach`] that port, which also removes a LAN without members.
+//! * after [`Observation::PortGone`]: [`Dataplane::detach`] without ports, which removes LANs without members.
 
 pub mod actor;
 mod error;
+mod host;
 pub mod linux;
 pub mod memory;
 mod model;
@@ -29,9 +30,10 @@ mod plan;
 pub mod rules;
 
 pub use error::{AttachError, ChangeError, Error, KernelError};
+pub use host::{HostReport, MtuLimit};
 pub use model::{
-    AttachRequest, Attached, BridgeRow, Change, LanSnapshot, LocalMac, Observation, Pod, PortId, PortSnapshot,
-    RemoteRow, Route, Snapshot,
+    AttachRequest, Attached, BridgeRow, Change, Existing, LanSnapshot, LocalMac, Observation, Pod, PortId,
+    PortSnapshot, RemoteRow, Route, Snapshot,
 };
 pub use plan::plan;
 
@@ -64,9 +66,9 @@ pub trait Dataplane {
     /// See [`AttachError`].
     fn attach(&mut self, request: AttachRequest) -> Result<Attached, AttachError>;
 
-    /// Removes ports, all devices of one call in one go; the last member of a LAN takes the bridge and the tunnel with
-    /// it. Done is done, also for ports that are already gone or never were. The MACs that were known behind the ports
-    /// are then observed to be gone.
+    /// Removes ports, all devices of one call in one go, and then every LAN without members: bridge and tunnel. Done is
+    /// done, also for ports that are already gone or never were. The MACs that were known behind the ports are then
+    /// observed to be gone.
     ///
     /// # Errors
     /// The kernel refused; what is left is removed by the next try.

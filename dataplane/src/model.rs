@@ -10,6 +10,8 @@ use bgp_core::types::{MacAddr, Vni};
 use evpn::forwarding::{Desired, Key};
 use ipnet::IpNet;
 
+use crate::HostReport;
+
 /// One key and what it should be; `None` removes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Change {
@@ -89,6 +91,8 @@ pub struct Snapshot {
     pub adopted: bool,
     /// Whether neighbours are kept at all; without it they are accepted and not there.
     pub suppresses_neighbors: bool,
+    /// What the host's own namespace means for LANs.
+    pub host: HostReport,
 }
 
 /// One LAN as the kernel holds it.
@@ -139,7 +143,7 @@ pub enum BridgeRow {
 pub struct PortSnapshot {
     /// The interface's name.
     pub interface: String,
-    /// The interface's index; 0 in memory.
+    /// The interface's index: another one if the port has been made anew.
     pub index: u32,
     /// The largest IP packet, in bytes.
     pub mtu: u32,
@@ -177,6 +181,8 @@ pub struct AttachRequest {
     pub addresses: Vec<IpNet>,
     /// Routes of the pod through this interface.
     pub routes: Vec<Route>,
+    /// What a port of this identity already is; without it such a port is an error.
+    pub existing: Existing,
 }
 
 /// A route of a pod; what is absent is the kernel's default.
@@ -196,6 +202,16 @@ pub struct Route {
     pub table: Option<u32>,
     /// The scope as in `rtnetlink(7)`.
     pub scope: Option<u8>,
+}
+
+/// What is done about a port that has the identity of one that is to be made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Existing {
+    /// It stays, and the new one is refused.
+    #[default]
+    Keep,
+    /// It is removed first: nobody was ever told of it.
+    Replace,
 }
 
 /// The pod's side of an attachment.
@@ -221,7 +237,7 @@ pub struct Attached {
     pub mtu: u32,
     /// The name of the LAN's end.
     pub host_interface: String,
-    /// The index of the LAN's end; 0 in memory.
+    /// The index of the LAN's end: another one each time that a port is made.
     pub host_index: u32,
 }
 
@@ -282,7 +298,11 @@ pub enum Observation {
         vni: Vni,
         /// The port.
         port: PortId,
+        /// The index of its interface, which tells it from one of the same identity that was made later.
+        index: u32,
     },
+    /// What the host's own namespace means for LANs has changed.
+    Host(HostReport),
     /// Somebody else removed the VXLAN device, its bridge, or took it down: all rows of the LAN are gone. The tunnel
     /// and its rows are to be applied again.
     TunnelGone {

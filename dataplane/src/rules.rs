@@ -8,6 +8,10 @@ bgp_core::rules! {
     DEVICE_GONE = "kernel-device-gone", "kernel: ENODEV, ENXIO", "Somebody removed a device while rows were written to it; both come back";
     REFUSED = "kernel-refused", "kernel: any other error number", "The kernel refused a row or a device; it is tried again";
     VNI_IN_USE = "vni-in-use", "RFC 7348 section 4", "A device outside the overlay namespace has the VNI on the same UDP port";
+    VNI_RESERVED = "vni-reserved", "RFC 7348 section 4",
+        "A device of the host's network namespace has a VNI on the LANs' UDP port: no LAN may have it here";
+    VXLAN_PORT_TAKEN = "vxlan-port-taken", "kernel: EADDRINUSE",
+        "A device of the host's network namespace in external mode has the LANs' UDP port: no LAN leaves this node";
     VTEP_FAMILY = "vtep-family", "RFC 8365 section 5.1.3", "A row was to lead to a VTEP of the other address family";
     INVALID_ROW = "invalid-row", "policy: no station owns a group address", "A row was to be made that no host can have";
     ROW_DISTURBED = "row-disturbed", "policy: every row on our VXLAN ports is ours",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bgp_core::types::{MacAddr, Vni};
 use dataplane::memory::Memory;
-use dataplane::{AttachRequest, Change, Error, Observation, Pod, PortId, actor};
+use dataplane::{AttachRequest, Change, Error, Existing, Observation, Pod, PortId, actor};
 use evpn::forwarding::{Desired, Key};
 use tokio::time::timeout;
 
@@ -35,6 +35,7 @@ fn request() -> AttachRequest {
         mtu: None,
         addresses: Vec::new(),
         routes: Vec::new(),
+        existing: Existing::Keep,
     }
 }
 
@@ -61,7 +62,7 @@ async fn commands_are_answered_and_observations_arrive() {
     memory.frame(vni(), &port(), mac(1), mac(2));
     let seen = timeout(LONG, events.recv()).await.unwrap().unwrap();
     assert_eq!(seen, [Observation::RowTakenOver { vni: vni(), mac: mac(1), port: port(), sticky: false }]);
-    handle.detach(port()).await.unwrap();
+    handle.detach(vec![port()]).await.unwrap();
     assert!(handle.snapshot().await.unwrap().lans.is_empty());
     drop(handle);
     assert_eq!(timeout(LONG, async { while events.recv().await.is_some() {} }).await, Ok(()));
@@ -92,7 +93,7 @@ async fn a_consumer_that_does_not_read_blocks_no_command_and_is_told_of_the_loss
         memory.frame(vni(), &port(), mac(n), mac(99));
         if n % 100 == 0 {
             timeout(LONG, handle.apply(Vec::new())).await.unwrap().unwrap();
-            timeout(LONG, handle.detach(PortId::new("nobody"))).await.unwrap().unwrap();
+            timeout(LONG, handle.detach(vec![PortId::new("nobody")])).await.unwrap().unwrap();
         }
     }
     let mut seen = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bgp_core::types::{MacAddr, Vni};
 use dataplane::memory::{Egress, Memory};
-use dataplane::{AttachRequest, Change, Dataplane, Observation, Pod, PortId, plan};
+use dataplane::{AttachRequest, Change, Dataplane, Existing, Observation, Pod, PortId, plan};
 use evpn::forwarding::{Desired, Key};
 use proptest::prelude::*;
 
@@ -45,6 +45,7 @@ fn kernel() -> Memory {
                 mtu: None,
                 addresses: Vec::new(),
                 routes: Vec::new(),
+                existing: Existing::Keep,
             };
             memory.attach(request).unwrap();
         }

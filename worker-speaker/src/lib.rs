@@ -8,10 +8,11 @@
 //! | `worker` | the main loop: sessions, kernel, files and people around the core |
 //! | `kubernetes` | the cluster: where settings come from, and who is told what is wrong |
 //! | `doors`, `vitals` | where people, probes and plugins ask; signs of life |
-//! | `attach`, `cni_server` | the CNI socket and what it asks |
+//! | `attach`, `admission`, `cni_server` | the CNI socket, what it asks, and whose turn it is |
 //! | `attachments` | what is remembered of attachments beside their devices |
 //! | `metrics`, `show` | what people and machines see |
 
+mod admission;
 mod attach;
 mod attachments;
 mod cni_server;

@@ -18,6 +18,9 @@ pub(crate) struct Metrics {
     applied: IntGauge,
     failed: IntGauge,
     backlog: IntGauge,
+    reserved_vnis: IntGauge,
+    port_taken: IntGauge,
+    mtu: IntGauge,
 }
 
 impl Metrics {
@@ -36,6 +39,9 @@ impl Metrics {
             applied: gauge("megalos_dataplane_changes_applied", "Changes carried out in the kernel")?,
             failed: gauge("megalos_dataplane_changes_failed", "Changes that the kernel refused")?,
             backlog: gauge("megalos_dataplane_backlog", "Changes that wait")?,
+            reserved_vnis: gauge("megalos_reserved_vnis", "VNIs that devices of the host keep from LANs")?,
+            port_taken: gauge("megalos_vxlan_port_taken", "1 if a device of the host takes all VNIs of the UDP port")?,
+            mtu: gauge("megalos_lan_mtu_bytes", "The largest packet that LANs carry over the underlay")?,
         })
     }
 
@@ -57,5 +63,9 @@ impl Metrics {
         self.applied.set(i64::try_from(counters.applied).unwrap_or(i64::MAX));
         self.failed.set(i64::try_from(counters.failed).unwrap_or(i64::MAX));
         self.backlog.set(signed(core.forwarder().backlog()));
+        let host = core.host();
+        self.reserved_vnis.set(signed(host.reserved.len()));
+        self.port_taken.set(i64::from(host.port_taken_by.is_some()));
+        self.mtu.set(host.mtu.map_or(0, |limit| limit.most().into()));
     }
 }

@@ -20,6 +20,7 @@ use bgp_core::session::StopReason;
 use bgp_core::wire::{Evpn, WireNlri as _};
 use bgp_io::{Event, Evidence, Io, Speaker, Who};
 use bytes::BytesMut;
+use cni::{ErrorCode, ErrorReply};
 use daemon::control::{Answer, Pending};
 use daemon::descriptors;
 use daemon::http::Vitals;
@@ -28,14 +29,15 @@ use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
 use daemon::speaker::{Identity, neighbor, peer_rows};
 use dataplane::actor::{Events, Handle};
-use dataplane::{AttachError, Attached, Change, ChangeError};
+use dataplane::{Change, ChangeError, PortId};
 use evpn::Engine;
 use evpn::config::{DuplicateAction, DuplicateDetection};
 use evpn::forwarding::Key;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::attach::remove;
+use crate::admission::Admission;
+use crate::attach::{Done, Request};
 use crate::attachments::Store;
 use crate::cni_server::CniRequest;
 use crate::core::{Attachment, Core, Notice, Routing, Work};
@@ -55,14 +57,6 @@ const TURN: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long a start waits for a reflector to say what others have, before it counts as complete without.
 const SYNC_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// An ADD that the dataplane has carried out, or refused.
-pub(crate) struct Made {
-    pub attachment: Attachment,
-    pub name: String,
-    pub result: Result<Attached, AttachError>,
-    pub reply: oneshot::Sender<cni::Reply>,
-}
-
 /// What became of a batch.
 type Outcome = (Vec<Change>, Result<Vec<Result<(), ChangeError>>, dataplane::Error>);
 
@@ -71,7 +65,10 @@ pub(crate) struct Worker {
     pub speaker: Speaker,
     pub core: Core,
     pub dataplane: Handle,
-    pub making: JoinSet<Made>,
+    /// What changes the kernel and waits for its turn.
+    pub admission: Admission<Request>,
+    /// What the dataplane has to carry out.
+    pub under_way: JoinSet<Done>,
     pub metrics: Metrics,
     store: Option<Store>,
     /// The batch that the dataplane thread has.
@@ -125,7 +122,8 @@ pub(crate) async fn start(
         speaker,
         core,
         store: store(&settings)?,
-        making: JoinSet::new(),
+        admission: Admission::default(),
+        under_way: JoinSet::new(),
         metrics,
         dataplane,
         applying: None,
@@ -224,8 +222,8 @@ impl Worker {
                     None => return Err("the dataplane has stopped; its last error is in the log".into()),
                 },
                 outcome = carried_out(&mut self.applying) => self.applied(outcome?)?,
-                Some(made) = self.making.join_next() => match made {
-                    Ok(made) => self.attached(made),
+                Some(done) = self.under_way.join_next() => match done {
+                    Ok(done) => self.done(done),
                     Err(error) => return Err(format!("an attachment failed: {error}")),
                 },
                 Some(request) = cni.recv() => self.serve_cni(request),
@@ -254,20 +252,26 @@ impl Worker {
 
     fn next_deadline(&self) -> Instant {
         let core = self.speaker.clock(self.core.next_deadline());
-        self.speaker.next_deadline().map_or(core, |at| at.min(core))
+        let others = [self.speaker.next_deadline(), self.admission.next_deadline()];
+        others.into_iter().flatten().fold(core, Instant::min)
     }
 
     fn handle_timeout(&mut self) {
         self.core.handle_timeout(self.speaker.now());
         self.speaker.handle_timeout();
+        self.serve_admitted();
     }
 
     /// Lets results flow outwards: routes to the reflectors, forwarding state to the kernel, reports to people.
     pub(crate) fn settle(&mut self) {
         let now = self.speaker.now();
         self.core.settle(&mut Sessions(&mut self.speaker), now);
+        let mut removals = None;
         while let Some(work) = self.core.poll_work() {
-            self.carry_out(work);
+            self.carry_out(work, &mut removals);
+        }
+        if let Some(ports) = removals {
+            self.remove(ports, None);
         }
         while let Some(notice) = self.core.poll_notice() {
             let who = notice.peer().and_then(|peer| self.speaker.address(peer)).map_or(Who::Host, Who::Peer);
@@ -280,7 +284,8 @@ impl Worker {
         }
     }
 
-    fn carry_out(&mut self, work: Work) {
+    /// Does what is to be done; what is to be removed is collected, to go at once.
+    fn carry_out(&mut self, work: Work, removals: &mut Option<Vec<PortId>>) {
         match work {
             Work::Apply(changes) => {
                 let handle = self.dataplane.clone();
@@ -289,19 +294,24 @@ impl Worker {
                     (changes, results)
                 }));
             }
-            Work::Remove(port) => {
-                let dataplane = self.dataplane.clone();
-                tokio::spawn(async move { remove(&dataplane, port).await });
-            }
+            Work::Remove(port) => removals.get_or_insert_default().push(port),
+            Work::Tidy => _ = removals.get_or_insert_default(),
             Work::Remember(attachment) => {
-                if let Some(store) = &self.store
-                    && let Err(error) = store.put(&attachment)
-                {
-                    tracing::warn!(port = %attachment.port, %error, "the attachment is not kept for a restart");
+                if let Err(error) = self.write_down(&attachment) {
+                    tracing::warn!(port = %attachment.port, %error, "the attachment's file is not up to date");
                 }
             }
             Work::Forget(port) => self.store.iter().for_each(|store| store.remove(&port)),
         }
+    }
+
+    /// Writes the file of an attachment.
+    pub(crate) fn write_down(&self, attachment: &Attachment) -> Result<(), ErrorReply> {
+        let Some(store) = &self.store else { return Ok(()) };
+        store.put(attachment).map_err(|error| {
+            let cause = format!("{error}; make room, and let the worker write there");
+            ErrorReply::new(ErrorCode::IO_FAILURE, format!("no file for {}", attachment.port), cause)
+        })
     }
 
     fn applied(&mut self, (changes, results): Outcome) -> Result<(), String> {
@@ -317,6 +327,9 @@ impl Worker {
         let rows = self.core.adopt(&snapshot, remembered, self.speaker.now());
         if !snapshot.lans.is_empty() {
             tracing::info!(lans = snapshot.lans.len(), rows, "took over what the kernel holds");
+        }
+        if let Some(limit) = snapshot.host.mtu {
+            tracing::info!(mtu = limit.most(), reason = %limit, "the largest packet of LANs");
         }
         Ok(())
     }

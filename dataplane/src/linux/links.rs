@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::socket::{Batch, Socket};
 use super::wire::{Link, LinkKind};
 use super::{Linux, bridge_name, pod, tunnel_name};
-use crate::{AttachError, AttachRequest, Attached, ChangeError, Error, KernelError, Pod, PortId};
+use crate::{AttachError, AttachRequest, Attached, ChangeError, Error, Existing, KernelError, Pod, PortId};
 
 /// What crosses a port although it is addressed to the bridge group: everything but PAUSE, which the kernel never
 /// forwards. So LLDP, LACP, STP and 802.1X cross the LAN. A bridge's own mask cannot do it.
@@ -176,7 +176,8 @@ impl Linux {
         for ((&(vni, _), born), set_up) in wanted.iter().zip(born).zip(set_up) {
             let result = match (born, set_up) {
                 (Err(cause), _) => Err(self.explain_tunnel(vni, cause)),
-                (Ok(()), Err(cause)) => Err(ChangeError::Kernel { action: "setting a VXLAN device up", cause }),
+                // A device in external mode, or another program, has the port: that shows only now.
+                (Ok(()), Err(cause)) => Err(self.explain_tunnel(vni, cause)),
                 (Ok(()), Ok(())) if drained.is_ok() && self.table.lan(vni).is_none_or(|lan| lan.tunnel.is_none()) => {
                     let cause = KernelError { errno: libc::EAGAIN, explanation: "it was changed at once".to_owned() };
                     Err(ChangeError::Kernel { action: "making a VXLAN device", cause })
@@ -212,12 +213,12 @@ impl Linux {
         if !matches!(cause.errno, libc::EEXIST | libc::EADDRINUSE) {
             return ChangeError::Kernel { action: "making a VXLAN device", cause };
         }
-        if let Err(error) = self.find_reserved() {
+        if let Err(error) = self.refresh_host() {
             debug!(%error, "cannot look for VXLAN devices of the host's namespace");
         }
         let port = self.config.udp_port;
         let user = self
-            .reserved
+            .report
             .user_of(vni)
             .unwrap_or_else(|| format!("a VXLAN device of another network namespace, or another program ({cause})"));
         ChangeError::VniInUse { vni, port, user }
@@ -289,12 +290,16 @@ impl Linux {
     // ---- members ----
 
     pub(super) fn attach_port(&mut self, request: AttachRequest) -> Result<Attached, AttachError> {
-        let mtu = self.check_request(&request)?;
+        self.drain_host()?;
         self.drain()?;
         let name = request.port.device_name();
         if self.table.link_named(&name).is_some() {
-            return Err(AttachError::Exists { port: request.port });
+            match request.existing {
+                Existing::Keep => return Err(AttachError::Exists { port: request.port }),
+                Existing::Replace => self.detach_ports(std::slice::from_ref(&request.port))?,
+            }
         }
+        let mtu = self.check_request(&request)?;
         let AttachRequest { port, vni, lan, pod, interface, mac, addresses, routes, .. } = request;
         let Pod::Descriptors { namespace, netlink } = pod else {
             return Err(invalid("the pod", "a network namespace and a netlink socket inside it"));
@@ -305,8 +310,9 @@ impl Linux {
         let made = self
             .ensure_bridge(vni, &lan)
             .and_then(|bridge| self.create_veth(bridge, &veth))
-            .and_then(|()| pod::configure(&mut inside, &interface, &addresses, &routes))
-            .and_then(|mac| self.attached(name.clone(), mac, mtu));
+            .and_then(|()| self.index_of(&name))
+            .and_then(|index| Ok((pod::configure(&mut inside, index, &interface, &addresses, &routes)?, index)))
+            .map(|(mac, host_index)| Attached { mac, mtu, host_interface: name.clone(), host_index });
         if made.is_err() {
             let leaving = self.table.link_named(&name).map(|link| link.index).into_iter().collect();
             let idle = self.idle_devices(&leaving);
@@ -327,6 +333,9 @@ impl Linux {
         }
         if let Some(mac) = request.mac.filter(|mac| !mac.is_unicast()) {
             return Err(invalid(format!("the MAC address {mac}"), "one of a host: not zero and not a group's"));
+        }
+        if let Some(user) = self.report.user_of(request.vni) {
+            return Err(AttachError::VniInUse { vni: request.vni, port: self.config.udp_port, user });
         }
         let most = self.mtu_max;
         match request.mtu {
@@ -364,12 +373,9 @@ impl Linux {
         })
     }
 
-    fn attached(&self, host_interface: String, mac: MacAddr, mtu: u32) -> Result<Attached, AttachError> {
-        let host_index =
-            self.table.link_named(&host_interface).map(|link| link.index).ok_or_else(|| {
-                AttachError::kernel(format!("finding {host_interface}"), KernelError::new(libc::ENODEV))
-            })?;
-        Ok(Attached { mac, mtu, host_interface, host_index })
+    fn index_of(&self, name: &str) -> Result<u32, AttachError> {
+        let index = self.table.link_named(name).map(|link| link.index);
+        index.ok_or_else(|| AttachError::kernel(format!("finding {name}"), KernelError::new(libc::ENODEV)))
     }
 
     pub(super) fn detach_ports(&mut self, ports: &[PortId]) -> Result<(), Error> {

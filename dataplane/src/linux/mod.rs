@@ -19,7 +19,7 @@
 //! | `table` | what the kernel is known to hold; notifications into observations |
 //! | `links` | devices |
 //! | `fdb` | rows |
-//! | `underlay` | MTU, VNIs that others use |
+//! | `underlay` | what happens in the host's namespace: MTU, VNIs that others use |
 
 mod fdb;
 mod links;
@@ -31,7 +31,7 @@ mod table;
 mod underlay;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
@@ -45,16 +45,17 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkMe
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use tracing::{debug, info, warn};
 
 use self::socket::{EventSocket, Received, Socket};
 use self::table::{Ownership, Table};
-use self::underlay::Reserved;
+use self::underlay::HostWatch;
 use self::wire::{Link, Notification};
 use crate::{
-    AttachError, AttachRequest, Attached, Change, ChangeError, Dataplane, Error, MAX_BATCH, Observation, PortId,
-    Snapshot,
+    AttachError, AttachRequest, Attached, Change, ChangeError, Dataplane, Error, HostReport, MAX_BATCH, MtuLimit,
+    Observation, PortId, Snapshot,
 };
 
 pub use namespace::{pin as pin_namespace, remove as remove_namespace};
@@ -112,9 +113,14 @@ pub struct Linux {
     /// Requests where the devices are.
     overlay: Socket,
     events: EventSocket,
+    /// What happens in the host's namespace; none where the devices themselves are there.
+    watch: Option<HostWatch>,
+    /// Readable when either has something to tell.
+    readable: Epoll,
     table: Table,
+    /// What was last said of the host's namespace.
+    report: HostReport,
     mtu_max: u32,
-    reserved: Reserved,
 }
 
 /// What takes privilege to open, before it is known which address serves it: sockets in the host's namespace and where
@@ -169,7 +175,7 @@ impl Entered {
     /// # Errors
     /// [`Error::AddressNotLocal`], or the underlay is too narrow or cannot be read.
     pub fn mtu_with(&mut self, vtep: IpAddr) -> Result<u32, Error> {
-        underlay::overlay_mtu(&mut self.host, vtep, None)
+        underlay::measure(&mut self.host, vtep, None).map(|measured| measured.limit.most())
     }
 }
 
@@ -205,7 +211,7 @@ impl Linux {
     pub fn open(config: Config) -> Result<Self, Error> {
         let mut host = Socket::open().map_err(unusable)?;
         // What needs no namespace is checked before one is made.
-        underlay::overlay_mtu(&mut host, config.vtep, config.underlay_mtu)?;
+        underlay::measure(&mut host, config.vtep, config.underlay_mtu)?;
         let entered = Entered::open_with(config.mode.clone(), host)?;
         let made = entered.namespace.as_ref().is_some_and(|(_, made)| *made);
         let opened = Self::with(entered, config.clone());
@@ -220,24 +226,30 @@ impl Linux {
     /// # Errors
     /// As [`Linux::open`].
     pub fn with(mut entered: Entered, config: Config) -> Result<Self, Error> {
-        let mtu_max = underlay::overlay_mtu(&mut entered.host, config.vtep, config.underlay_mtu)?;
+        // Heard from before it is read, so that nothing is missed in between.
+        let watch = entered.namespace.is_some().then(HostWatch::open).transpose().map_err(unusable)?;
+        let measured = underlay::measure(&mut entered.host, config.vtep, config.underlay_mtu)?;
+        let report = HostReport { udp_port: config.udp_port, mtu: Some(measured.limit), ..HostReport::default() };
         let Entered { mode, namespace, host, sockets } = entered;
-        Self::assemble(Config { mode, ..config }, namespace, host, sockets, mtu_max)
+        Self::assemble(Config { mode, ..config }, namespace, host, watch, sockets, report)
     }
 
     fn assemble(
         config: Config,
         namespace: Option<(File, bool)>,
         host: Socket,
+        watch: Option<HostWatch>,
         (overlay, events): (Socket, EventSocket),
-        mtu_max: u32,
+        report: HostReport,
     ) -> Result<Self, Error> {
         let ownership = if namespace.is_some() { Ownership::Ours } else { Ownership::Adopted };
         let table = Table::new(ownership, config.vtep, config.udp_port);
         let made_namespace = namespace.as_ref().is_some_and(|(_, made)| *made);
         let namespace = namespace.map(|(file, _)| file);
-        let reserved = Reserved::default();
-        let mut linux = Self { config, namespace, made_namespace, host, overlay, events, table, mtu_max, reserved };
+        let mtu_max = report.mtu.map_or(0, MtuLimit::most);
+        let readable = wait_for([Some(events.as_fd()), watch.as_ref().map(HostWatch::as_fd)]).map_err(unusable)?;
+        let mut linux =
+            Self { config, namespace, made_namespace, host, overlay, events, watch, readable, table, report, mtu_max };
         linux.start()?;
         Ok(linux)
     }
@@ -258,13 +270,7 @@ impl Linux {
         for kind in ["bridge", "vxlan", "veth"] {
             probe(&mut self.overlay, kind)?;
         }
-        self.find_reserved()?;
-        for (vni, device) in &self.reserved.vnis {
-            warn!(%vni, %device, "this VNI is in use in the host's network namespace and not available to LANs");
-        }
-        if let Some(device) = &self.reserved.external {
-            warn!(%device, port = self.config.udp_port, "this device takes all VNIs of the UDP port: no LAN will leave this node");
-        }
+        self.refresh_host()?;
         self.refresh_links()?;
         let idle = self.idle_devices(&BTreeSet::new());
         if !idle.is_empty() {
@@ -279,9 +285,14 @@ impl Linux {
         self.mtu_max
     }
 
-    /// The VNIs that devices of the host's namespace use on our UDP port, as found at start or at the last collision.
-    pub fn reserved_vnis(&self) -> &BTreeMap<Vni, String> {
-        &self.reserved.vnis
+    /// What the host's own namespace means for LANs, as of the last look.
+    pub fn host_report(&self) -> &HostReport {
+        &self.report
+    }
+
+    /// The socket of the notifications from where the devices are: how much it can hold is for its owner to say.
+    pub fn notifications(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
     }
 
     fn adopts(&self) -> bool {
@@ -383,11 +394,12 @@ impl Dataplane for Linux {
     fn snapshot(&mut self) -> Result<Snapshot, Error> {
         // What was notified until here is part of the dumps; what comes meanwhile is read after them.
         self.drain()?;
+        self.refresh_host()?;
         self.refresh_links()?;
         self.repair()?;
         self.refresh_rows()?;
         self.table.clear_pending();
-        Ok(self.table.snapshot(self.config.suppress_neighbors))
+        Ok(self.table.snapshot(self.config.suppress_neighbors, self.report.clone()))
     }
 
     fn apply(&mut self, batch: &[Change]) -> Vec<Result<(), ChangeError>> {
@@ -419,15 +431,16 @@ impl Dataplane for Linux {
         if !self.table.has_pending() && !timeout.is_zero() {
             let wait = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
             // An interrupted wait is a short one.
-            let _ = poll(&mut [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)], wait);
+            let _ = poll(&mut [PollFd::new(self.readable.0.as_fd(), PollFlags::POLLIN)], wait);
         }
+        self.drain_host()?;
         self.drain()?;
         self.repair()?;
         Ok(self.table.take_pending(OBSERVATIONS_PER_POLL))
     }
 
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.events.as_fd())
+        Some(self.readable.0.as_fd())
     }
 
     fn has_pending_events(&self) -> bool {
@@ -450,7 +463,7 @@ pub fn replay(recording: &[u8], mode: &Mode, vtep: IpAddr, udp_port: u16) -> (Sn
         wire::notification(message).into_iter().for_each(|notification| table.notified(notification));
     }
     table.settle();
-    (table.snapshot(true), table.take_pending(usize::MAX))
+    (table.snapshot(true, HostReport::default()), table.take_pending(usize::MAX))
 }
 
 fn dump_links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
@@ -460,6 +473,15 @@ fn dump_links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
         .dump(&RouteNetlinkMessage::GetLink(message), Vec::new, |links, message| links.extend(wire::link(message.body)))
         .map_err(|cause| Error::kernel("reading network devices", cause))?
         .ok_or(Error::Unsteady)
+}
+
+/// A descriptor that is readable when any of these is.
+fn wait_for<'a>(descriptors: impl IntoIterator<Item = Option<BorrowedFd<'a>>>) -> io::Result<Epoll> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    for descriptor in descriptors.into_iter().flatten() {
+        epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+    }
+    Ok(epoll)
 }
 
 fn unusable(error: io::Error) -> Error {

@@ -21,9 +21,11 @@ use crate::{AttachError, Route};
 
 const MODIFY: u16 = 0;
 
-/// Gives the pod's end its addresses, brings it up, gives it its routes, and reads its MAC.
+/// Gives the pod's end, whose other end has this index, its addresses, brings it up, gives it its routes, and reads its
+/// MAC.
 pub(super) fn configure(
     inside: &mut Socket,
+    other_end: u32,
     interface: &str,
     addresses: &[IpNet],
     routes: &[Route],
@@ -32,6 +34,10 @@ pub(super) fn configure(
     let link = inside
         .get(find, |message| wire::link(message.body))
         .map_err(|cause| AttachError::kernel(format!("finding {interface} in the pod"), cause))?;
+    // A socket of another namespace would show an interface that is not ours to change.
+    if link.other_end != Some(other_end) {
+        return Err(invalid("the pod's netlink socket", "one that was opened in the network namespace beside it"));
+    }
     let mac = link.mac.ok_or_else(|| invalid(format!("{interface}'s link layer"), "Ethernet"))?;
     let mut batch = Batch::default();
     let mut actions = Vec::new();

@@ -121,8 +121,10 @@ impl Socket {
     /// Takes over a socket that somebody opened inside a pod.
     pub fn from_pod(descriptor: OwnedFd) -> io::Result<Self> {
         let address: SockaddrStorage = getsockname(descriptor.as_raw_fd())?;
-        if address.family() != Some(AddressFamily::Netlink) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the pod's descriptor is no netlink socket"));
+        // Another protocol's socket would never answer.
+        let protocol = socket2::SockRef::from(&descriptor).protocol()?.map_or(0, i32::from);
+        if address.family() != Some(AddressFamily::Netlink) || protocol != libc::NETLINK_ROUTE {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the pod's descriptor is no route netlink socket"));
         }
         // SAFETY: the descriptor is owned, and given up to the socket that owns it from here on.
         Self::prepare(unsafe { RawSocket::from_raw_fd(descriptor.into_raw_fd()) })
@@ -298,13 +300,21 @@ pub(super) struct EventSocket {
 
 impl EventSocket {
     pub fn open() -> io::Result<Self> {
+        Self::hearing(&[libc::RTNLGRP_LINK, libc::RTNLGRP_NEIGH])
+    }
+
+    /// The same for links alone.
+    pub fn of_links() -> io::Result<Self> {
+        Self::hearing(&[libc::RTNLGRP_LINK])
+    }
+
+    fn hearing(groups: &[u32]) -> io::Result<Self> {
         let mut inner = RawSocket::new(NETLINK_ROUTE)?;
         if setsockopt(&inner, sockopt::RcvBufForce, &EVENT_BUFFER_BYTES).is_err() {
             setsockopt(&inner, sockopt::RcvBuf, &EVENT_BUFFER_BYTES)?;
         }
         inner.bind_auto()?;
-        inner.add_membership(libc::RTNLGRP_LINK)?;
-        inner.add_membership(libc::RTNLGRP_NEIGH)?;
+        groups.iter().try_for_each(|&group| inner.add_membership(group))?;
         inner.set_non_blocking(true)?;
         let capacity = inner.get_rx_buf_sz()?;
         Ok(Self { inner, buffer: Vec::with_capacity(RECEIVE_BYTES), capacity })

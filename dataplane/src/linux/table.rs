@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::wire::{Link, LinkKind, Notification, Row, Vxlan};
 use super::{bridge_name, tunnel_name};
-use crate::{BridgeRow, LanSnapshot, LocalMac, Observation, PortId, PortSnapshot, RemoteRow, Snapshot};
+use crate::{BridgeRow, HostReport, LanSnapshot, LocalMac, Observation, PortId, PortSnapshot, RemoteRow, Snapshot};
 
 /// Observations that wait beyond this are replaced by one overrun.
 const PENDING_MAX: usize = 64 * 1024;
@@ -375,7 +375,7 @@ impl Table {
             if self.ownership == Ownership::Adopted && lan.bridge.is_none() || self.doomed.contains(&index) {
                 continue;
             }
-            self.observe(Observation::PortGone { vni, port: id });
+            self.observe(Observation::PortGone { vni, port: id, index });
         }
         lan.ports = ports;
     }
@@ -412,7 +412,7 @@ impl Table {
         self.loose.remove(&index);
         let Some(lan) = self.lans.get_mut(&vni) else { return };
         if let Some(port) = lan.ports.remove(&index) {
-            self.observe(Observation::PortGone { vni, port });
+            self.observe(Observation::PortGone { vni, port, index });
         }
     }
 
@@ -596,9 +596,9 @@ impl Table {
 
     // ---- out ----
 
-    pub fn snapshot(&self, suppresses_neighbors: bool) -> Snapshot {
+    pub fn snapshot(&self, suppresses_neighbors: bool, host: HostReport) -> Snapshot {
         let lans = self.lans.iter().map(|(&vni, lan)| (vni, self.lan_snapshot(lan))).collect();
-        Snapshot { lans, adopted: self.ownership == Ownership::Adopted, suppresses_neighbors }
+        Snapshot { lans, adopted: self.ownership == Ownership::Adopted, suppresses_neighbors, host }
     }
 
     fn lan_snapshot(&self, lan: &Lan) -> LanSnapshot {

@@ -125,6 +125,8 @@ pub(super) struct Link {
     pub master: Option<u32>,
     /// The device of this namespace on which it stands.
     pub lower: Option<u32>,
+    /// The index of a veth's other end, in whatever namespace that is.
+    pub other_end: Option<u32>,
     pub mac: Option<MacAddr>,
     pub kind: LinkKind,
 }
@@ -166,6 +168,7 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
         loopback: has(libc::IFF_LOOPBACK),
         master: None,
         lower: None,
+        other_end: None,
         mac: None,
         kind: LinkKind::Other,
     };
@@ -183,6 +186,7 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
+    link.other_end = link.lower.filter(|_| link.kind == LinkKind::Veth);
     // A veth's other end, and an index of another namespace, is no device on which this one stands.
     link.lower = link.lower.filter(|_| !elsewhere && link.kind != LinkKind::Veth);
     Some(link)

@@ -34,14 +34,20 @@ pub(super) struct Tunnel {
     pub rows: BTreeMap<MacAddr, IpAddr>,
 }
 
+/// A port that leads to a pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalPort {
+    pub index: u32,
+    pub mtu: u32,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Lan {
     pub vni: Vni,
     pub name: String,
     pub tunnel: Option<Tunnel>,
-    /// The ports with their MTUs.
-    pub ports: BTreeMap<PortId, u32>,
+    pub ports: BTreeMap<PortId, LocalPort>,
     pub neighbors: BTreeMap<IpAddr, MacAddr>,
     bridge: BTreeMap<MacAddr, Row>,
 }
@@ -80,13 +86,13 @@ impl Lan {
         self.tunnel.take().is_some()
     }
 
-    /// Removes a port with what was learned behind it; the MACs.
-    pub fn remove_port(&mut self, port: &PortId) -> Option<Vec<MacAddr>> {
-        self.ports.remove(port)?;
+    /// Removes a port with what was learned behind it: what it was, and the MACs.
+    pub fn remove_port(&mut self, port: &PortId) -> Option<(LocalPort, Vec<MacAddr>)> {
+        let removed = self.ports.remove(port)?;
         let behind = |row: &Row| matches!(row, Row::Local { port: of, .. } if of == port);
         let macs = self.bridge.iter().filter(|(_, row)| behind(row)).map(|(&mac, _)| mac).collect();
         self.bridge.retain(|_, row| !behind(row));
-        Some(macs)
+        Some((removed, macs))
     }
 
     /// Forgets a MAC behind a local port; the port.
@@ -164,7 +170,7 @@ impl Lan {
     pub fn snapshot(&self, mtu_max: u32) -> LanSnapshot {
         let mut lan = LanSnapshot {
             name: self.name.clone(),
-            mtu: self.ports.values().copied().min().unwrap_or(mtu_max),
+            mtu: self.ports.values().map(|port| port.mtu).min().unwrap_or(mtu_max),
             tunnel: self.tunnel.is_some(),
             neighbors: self.neighbors.clone(),
             ..LanSnapshot::default()
@@ -181,8 +187,8 @@ impl Lan {
                 Row::Tunnel(_) => lan.remote.extend(self.remote(mac).map(|remote| (mac, remote))),
             }
         }
-        for (id, &mtu) in &self.ports {
-            let port = PortSnapshot { interface: id.device_name(), index: 0, mtu, carrier: true };
+        for (id, &LocalPort { index, mtu }) in &self.ports {
+            let port = PortSnapshot { interface: id.device_name(), index, mtu, carrier: true };
             lan.ports.insert(id.clone(), port);
         }
         lan

@@ -20,11 +20,11 @@ use evpn::forwarding::{Desired, Key};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::lan::Egress;
-use self::lan::{Lan, Tunnel};
+use self::lan::{Lan, LocalPort, Tunnel};
 use crate::model::fnv1a;
 use crate::{
-    AttachError, AttachRequest, Attached, BridgeRow, Change, ChangeError, Dataplane, Error, KernelError, MAX_BATCH,
-    Observation, PortId, Snapshot,
+    AttachError, AttachRequest, Attached, BridgeRow, Change, ChangeError, Dataplane, Error, Existing, HostReport,
+    KernelError, MAX_BATCH, Observation, PortId, Snapshot,
 };
 
 /// Observations that wait beyond this are lost, and an overrun is told instead, as by a socket's buffer.
@@ -52,6 +52,9 @@ struct Kernel {
     row_limit: usize,
     snapshot_failures: u32,
     deaf: bool,
+    /// The index of the last interface that was made.
+    last_index: u32,
+    host: HostReport,
 }
 
 impl Memory {
@@ -82,6 +85,8 @@ impl Memory {
             row_limit: usize::MAX,
             snapshot_failures: 0,
             deaf: false,
+            last_index: 0,
+            host: HostReport::default(),
         };
         Self { kernel: Arc::new(Mutex::new(kernel)), readable: None }
     }
@@ -119,7 +124,7 @@ impl Memory {
     pub fn look(&self) -> Snapshot {
         let kernel = self.lock();
         let lans = kernel.lans.iter().map(|(&vni, lan)| (vni, lan.snapshot(kernel.mtu_max))).collect();
-        Snapshot { lans, adopted: kernel.adopted, suppresses_neighbors: true }
+        Snapshot { lans, adopted: kernel.adopted, suppresses_neighbors: true, host: kernel.host.clone() }
     }
 
     /// A MAC behind a local port ages out.
@@ -136,10 +141,9 @@ impl Memory {
         let Some(vni) = kernel.lans.iter().find_map(|(&vni, lan)| lan.ports.contains_key(port).then_some(vni)) else {
             return;
         };
-        for (vni, mac) in kernel.remove_port(port).into_iter().flatten() {
-            kernel.observe(Observation::LocalMacGone { vni, mac, port: port.clone() });
+        if let Some(index) = kernel.remove_port(port) {
+            kernel.observe(Observation::PortGone { vni, port: port.clone(), index });
         }
-        kernel.observe(Observation::PortGone { vni, port: port.clone() });
     }
 
     // ---- misbehaviour ----
@@ -200,9 +204,19 @@ impl Memory {
         let mtu = kernel.mtu_max;
         let mut lan = Lan::new(vni, String::new());
         lan.tunnel = Some(Tunnel::default());
-        lan.ports.extend(ports.iter().map(|port| (port.clone(), mtu)));
+        for port in ports {
+            let index = kernel.next_index();
+            lan.ports.insert(port.clone(), LocalPort { index, mtu });
+        }
         kernel.lans.insert(vni, lan);
         kernel.observe(Observation::LanAppeared { vni });
+    }
+
+    /// What the host's namespace means for LANs is another matter from now on.
+    pub fn set_host(&self, host: HostReport) {
+        let mut kernel = self.lock();
+        kernel.host = host.clone();
+        kernel.observe(Observation::Host(host));
     }
 
     /// Somebody else removes a LAN (adopted kernels).
@@ -234,10 +248,19 @@ impl Kernel {
         }
     }
 
-    /// Removes a port from its LAN; the MACs that were known behind it.
-    fn remove_port(&mut self, port: &PortId) -> Option<Vec<(Vni, MacAddr)>> {
-        let (vni, macs) = self.lans.iter_mut().find_map(|(&vni, lan)| Some((vni, lan.remove_port(port)?)))?;
-        Some(macs.into_iter().map(|mac| (vni, mac)).collect())
+    /// Removes a port from its LAN, and tells of the MACs that were known behind it; its index.
+    fn remove_port(&mut self, port: &PortId) -> Option<u32> {
+        let (vni, (removed, macs)) =
+            self.lans.iter_mut().find_map(|(&vni, lan)| Some((vni, lan.remove_port(port)?)))?;
+        for mac in macs {
+            self.observe(Observation::LocalMacGone { vni, mac, port: port.clone() });
+        }
+        Some(removed.index)
+    }
+
+    fn next_index(&mut self) -> u32 {
+        self.last_index += 1;
+        self.last_index
     }
 
     /// Does what somebody else does, and tells where that changed something.
@@ -318,15 +341,23 @@ impl Kernel {
         if self.adopted {
             return Err(AttachError::Adopted);
         }
+        if self.lans.values().any(|lan| lan.ports.contains_key(&request.port)) {
+            if request.existing == Existing::Keep {
+                return Err(AttachError::Exists { port: request.port });
+            }
+            self.remove_port(&request.port);
+            self.lans.retain(|_, lan| !lan.ports.is_empty());
+        }
         let mtu = match request.mtu {
             Some(wanted) if wanted > self.mtu_max => {
                 return Err(AttachError::Mtu { wanted, most: self.mtu_max });
             }
             wanted => wanted.unwrap_or(self.mtu_max),
         };
-        if self.lans.values().any(|lan| lan.ports.contains_key(&request.port)) {
-            return Err(AttachError::Exists { port: request.port });
+        if let Some(user) = self.host.user_of(request.vni) {
+            return Err(AttachError::VniInUse { vni: request.vni, port: self.host.udp_port, user });
         }
+        let host_index = self.next_index();
         let mac = request.mac.unwrap_or_else(|| {
             let [.., a, b, c, d, e] = fnv1a(request.port.as_str().as_bytes()).to_be_bytes();
             MacAddr([2, a, b, c, d, e])
@@ -334,8 +365,8 @@ impl Kernel {
         let lan = self.lans.entry(request.vni).or_insert_with(|| Lan::new(request.vni, String::new()));
         lan.name = request.lan;
         let host_interface = request.port.device_name();
-        lan.ports.insert(request.port, mtu);
-        Ok(Attached { mac, mtu, host_interface, host_index: 0 })
+        lan.ports.insert(request.port, LocalPort { index: host_index, mtu });
+        Ok(Attached { mac, mtu, host_interface, host_index })
     }
 }
 
@@ -397,9 +428,7 @@ impl Dataplane for Memory {
             return Ok(());
         }
         for port in ports {
-            for (vni, mac) in kernel.remove_port(port).into_iter().flatten() {
-                kernel.observe(Observation::LocalMacGone { vni, mac, port: port.clone() });
-            }
+            kernel.remove_port(port);
         }
         kernel.lans.retain(|_, lan| !lan.ports.is_empty());
         Ok(())

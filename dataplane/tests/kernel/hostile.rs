@@ -153,7 +153,7 @@ fn notifications_that_are_lost_in_the_storm_cost_an_audit_and_no_row() {
         pod(&mut linux, "a", 7, None);
         let mut caller = Caller::new(linux, &rows(500));
         caller.settle();
-        setsockopt(&caller.linux.event_fd().unwrap(), sockopt::RcvBuf, &4_096).unwrap();
+        setsockopt(&caller.linux.notifications(), sockopt::RcvBuf, &4_096).unwrap();
         for _ in 0..3 {
             let overruns = caller.overruns;
             let deletions: String = (1..=300).map(|number| format!("fdb del {} dev vx7 self\n", mac(number))).collect();

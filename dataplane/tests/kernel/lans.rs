@@ -3,7 +3,7 @@
 use super::sandbox::*;
 use bgp_core::types::MacAddr;
 use dataplane::linux::{Config, Linux, Mode};
-use dataplane::{AttachError, ChangeError, Dataplane, Error, Observation, PortId, Route};
+use dataplane::{AttachError, ChangeError, Dataplane, Error, HostReport, Observation, Pod, PortId, Route};
 use evpn::forwarding::Key;
 
 #[test]
@@ -375,20 +375,109 @@ fn many_tunnels_are_made_and_removed_in_one_batch() {
 }
 
 #[test]
-fn vnis_of_the_host_are_found_and_named() {
+fn vnis_that_the_host_has_are_refused_by_name_and_all_others_work() {
     sandbox(|| {
         sh("ip link add flannel.7 type vxlan id 7 dstport 4789 local 127.0.0.1");
+        sh("ip link add other type vxlan id 9 dstport 8472 local 127.0.0.1");
         let mut linux = node();
-        assert_eq!(linux.reserved_vnis()[&vni(7)], "flannel.7");
-        pod(&mut linux, "a", 7, None);
+        assert_eq!(linux.snapshot().unwrap().host.reserved, [(vni(7), "flannel.7".to_owned())].into());
+        sh("ip netns add a");
+        let refused = |linux: &mut Linux, of| linux.attach(request("a", of)).unwrap_err().to_string();
+        assert!(refused(&mut linux, 7).contains("flannel.7"), "{}", refused(&mut linux, 7));
+        assert!(!devices().contains("br7"));
         pod(&mut linux, "b", 8, None);
+        pod(&mut linux, "c", 9, None);
+        // Made later, it is told at once; the VNI of another family of addresses, or port, is no matter.
         sh("ip link add late type vxlan id 8 dstport 4789 local 127.0.0.1");
-        let results = linux.apply(&[tunnel(7), tunnel(8)]);
-        for (result, device) in results.into_iter().zip(["flannel.7", "late"]) {
-            let error = result.unwrap_err();
-            assert!(matches!(error, ChangeError::VniInUse { .. }) && !error.is_retryable());
-            assert!(error.to_string().contains(device), "{error}");
+        let late = HostReport {
+            reserved: [(vni(7), "flannel.7".into()), (vni(8), "late".into())].into(),
+            ..linux.host_report().clone()
+        };
+        observe(&mut linux, &Observation::Host(late));
+        let error = linux.apply(&[tunnel(8)]).pop().unwrap().unwrap_err();
+        assert!(matches!(error, ChangeError::VniInUse { .. }) && !error.is_retryable());
+        assert!(error.to_string().contains("late"), "{error}");
+        assert!(refused(&mut linux, 8).contains("late"));
+        apply(&mut linux, &[tunnel(9)]);
+        // Gone, it is free again.
+        sh("ip link del late && ip link del flannel.7");
+        apply(&mut linux, &[tunnel(8)]);
+        linux.attach(request("a", 7)).unwrap();
+        assert!(linux.host_report().reserved.is_empty());
+    });
+}
+
+#[test]
+fn a_device_that_takes_the_whole_port_is_named_wherever_it_is_in_the_way() {
+    sandbox(|| {
+        let mut linux = node();
+        pod(&mut linux, "a", 7, None);
+        sh("ip link add any type vxlan external dstport 4789");
+        assert!(linux.poll_events(std::time::Duration::ZERO).is_ok());
+        assert_eq!(linux.host_report().port_taken_by, None, "while it is down it has no port");
+        sh("ip link set any up");
+        let error = linux.apply(&[tunnel(7)]).pop().unwrap().unwrap_err();
+        assert!(matches!(error, ChangeError::VniInUse { .. }) && error.to_string().contains("any"), "{error}");
+        sh("ip netns add b");
+        let error = linux.attach(request("b", 8)).unwrap_err();
+        assert!(error.to_string().contains("any") && error.to_string().contains("all VNIs"), "{error}");
+        sh("ip link set any down");
+        apply(&mut linux, &[tunnel(7)]);
+        linux.attach(request("b", 8)).unwrap();
+    });
+}
+
+#[test]
+fn lans_follow_the_mtu_of_the_underlay() {
+    sandbox(|| {
+        let mut linux = node();
+        pod(&mut linux, "a", 7, None);
+        apply(&mut linux, &[tunnel(7)]);
+        let before = linux.host_report().mtu.unwrap();
+        sh("ip link set under0 mtu 1400");
+        let mtu = dataplane::MtuLimit { underlay: 1_400, ..before };
+        let resized = HostReport { mtu: Some(mtu), ..linux.host_report().clone() };
+        observe(&mut linux, &Observation::Host(resized));
+        assert_eq!((linux.mtu_max(), mtu.to_string().as_str()), (1_350, "underlay 1400 - 50 for IPv4 = 1350"));
+        assert!(sh("ip -n overlay link show vx7").contains("mtu 1350"));
+    });
+}
+
+#[test]
+fn an_unanswered_port_is_replaced_and_an_answered_one_kept() {
+    sandbox(|| {
+        let mut linux = node();
+        pod(&mut linux, "a", 7, None);
+        assert!(matches!(linux.attach(request("a", 7)), Err(AttachError::Exists { .. })));
+        let again = dataplane::AttachRequest { existing: dataplane::Existing::Replace, ..request("a", 8) };
+        linux.attach(again).unwrap();
+        assert!(devices().contains("br8") && !devices().contains("br7"));
+        assert!(observed(&mut linux).iter().all(|seen| !matches!(seen, Observation::PortGone { .. })));
+    });
+}
+
+#[test]
+fn a_socket_that_is_not_the_pods_changes_nothing_anywhere() {
+    sandbox(|| {
+        let mut linux = node();
+        for name in ["a", "b"] {
+            sh(&format!("ip netns add {name}"));
         }
+        sh("ip -n b link add eth0 type veth peer name other");
+        let with_socket_of = |pod: &str| match (request("a", 7), request(pod, 7).pod) {
+            (request, Pod::Descriptors { netlink, .. }) => match request.pod {
+                Pod::Descriptors { namespace, .. } => {
+                    dataplane::AttachRequest { pod: Pod::Descriptors { namespace, netlink }, ..request }
+                }
+                Pod::Simulated => unreachable!("a real pod"),
+            },
+            (_, Pod::Simulated) => unreachable!("a real pod"),
+        };
+        let error = linux.attach(with_socket_of("b")).unwrap_err();
+        assert!(matches!(error, AttachError::Invalid { .. }), "{error}");
+        assert!(sh("ip -n b -brief link show eth0").contains("DOWN"), "somebody else's interface is left alone");
+        assert!(!devices().contains("br7"));
+        linux.attach(with_socket_of("a")).unwrap();
     });
 }
 

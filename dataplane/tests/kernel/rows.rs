@@ -104,7 +104,7 @@ fn local_macs_come_move_and_go() {
     sandbox(|| {
         let mut linux = node();
         pod(&mut linux, "a", 7, None);
-        pod(&mut linux, "b", 7, None);
+        let b = pod(&mut linux, "b", 7, None);
         let local = |pod: &str| Observation::LocalMac { vni: vni(7), mac: mac(5), port: port(pod), sticky: false };
         speak("a", mac(5));
         observe(&mut linux, &local("a"));
@@ -126,7 +126,7 @@ fn local_macs_come_move_and_go() {
         sh(&format!("bridge -n overlay fdb del 02:00:00:00:00:05 dev {device} master"));
         observe(&mut linux, &Observation::LocalMacGone { vni: vni(7), mac: mac(5), port: port("b") });
         sh("ip netns del b");
-        observe(&mut linux, &Observation::PortGone { vni: vni(7), port: port("b") });
+        observe(&mut linux, &Observation::PortGone { vni: vni(7), port: port("b"), index: b.host_index });
         linux.detach(&[port("b")]).unwrap();
         assert!(linux.snapshot().unwrap().lans[&vni(7)].local.is_empty());
     });
@@ -177,7 +177,7 @@ fn after_an_overrun_a_resync_brings_what_is_desired() {
         let all: Vec<_> = (1..=500).map(|n| remote(7, mac(n), "192.0.2.2", false)).collect();
         apply(&mut linux, &[tunnel(7)]);
         apply(&mut linux, &all);
-        setsockopt(&linux.event_fd().unwrap(), sockopt::RcvBuf, &4096).unwrap();
+        setsockopt(&linux.notifications(), sockopt::RcvBuf, &4096).unwrap();
         let deletions: String = (1..=300).map(|n| format!("fdb del {} dev vx7 self\n", mac(n))).collect();
         std::fs::write("/run/batch", deletions).unwrap();
         sh("bridge -n overlay -b /run/batch");

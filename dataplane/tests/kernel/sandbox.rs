@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bgp_core::types::{MacAddr, Vni};
 use dataplane::linux::{Config, Linux};
-use dataplane::{AttachRequest, Attached, Change, Dataplane, Observation, Pod, PortId};
+use dataplane::{AttachRequest, Attached, Change, Dataplane, Existing, Observation, Pod, PortId};
 use evpn::forwarding::{Desired, Key};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::mount::{MsFlags, mount};
@@ -151,6 +151,7 @@ pub fn request(pod: &str, of: u32) -> AttachRequest {
         mtu: None,
         addresses: Vec::new(),
         routes: Vec::new(),
+        existing: Existing::Keep,
     }
 }
 

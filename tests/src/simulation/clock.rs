@@ -6,7 +6,7 @@ use std::fmt;
 
 use bgp_core::time::{Duration, Instant};
 use bgp_core::types::MacAddr;
-use dataplane::{AttachError, Attached, Change, ChangeError, Observation, PortId};
+use dataplane::{AttachError, Attached, Change, ChangeError, Existing, Observation, PortId};
 use worker_speaker::core::Attachment;
 
 use super::link::{Side, StreamId};
@@ -123,11 +123,13 @@ pub enum KernelWork {
     /// The results reach the main loop.
     Applied(Vec<Change>, Vec<Result<(), ChangeError>>),
     /// The dataplane thread makes an interface.
-    Attach(Attachment),
+    Attach(Attachment, Existing),
     /// The main loop hears of it.
     Made(Attachment, Result<Attached, AttachError>),
-    /// The dataplane thread removes a port.
-    Detach(PortId),
+    /// The dataplane thread removes ports, and LANs without members.
+    Detach(Vec<PortId>),
+    /// The main loop hears that they are gone.
+    Removed(Vec<PortId>),
 }
 
 #[derive(Debug)]

@@ -257,7 +257,7 @@ impl Run {
         let Some(vni) = vni_of(lan) else { return };
         let mac = host_mac(lan, host);
         let ips = address_of(mac).into_iter().collect();
-        self.fabric.add(worker, Attachment { port: port_id(port), vni, mac, ips, sequence: 0 });
+        self.fabric.add(worker, Attachment { mac, ips, ..Attachment::new(port_id(port), vni) });
     }
 
     fn lan_of(&self, port: &PortId) -> Option<u8> {

@@ -10,10 +10,10 @@ use bgp_core::rib::Rib;
 use bgp_core::time::{Duration, Instant};
 use bgp_core::types::Vni;
 use dataplane::memory::Memory;
-use dataplane::{AttachRequest, Change, ChangeError, Dataplane, PortId};
+use dataplane::{AttachRequest, Change, ChangeError, Dataplane, Existing, PortId};
 use evpn::Engine;
 use evpn::forwarding::Key;
-use worker_speaker::core::{Attachment, Core, Routing, Work};
+use worker_speaker::core::{Attachment, Core, Record, Routing, Work};
 
 use super::clock::{Happening, KernelWork, Node};
 use super::sabotage::Sabotage;
@@ -93,7 +93,9 @@ impl Worker {
         let mut worker =
             Self { speaker, core, last_request: begin, last_delivery: begin, generation: 0, timers_stopped };
         if around.world.sabotage != Sabotage::AdoptNothing {
-            worker.core.adopt(&snapshot, around.machine.store.values().cloned().collect(), now);
+            let records = around.machine.store.values().cloned();
+            let records = records.map(|attachment| Record { attachment, this_boot: true });
+            worker.core.adopt(&snapshot, records.collect(), now);
         }
         worker.settle(around);
         worker.speaker.rib.local_ready();
@@ -150,7 +152,8 @@ impl Worker {
         match work {
             Work::Apply(changes) => self.ask(KernelWork::Apply(changes), around),
             Work::Forget(_) if around.world.sabotage == Sabotage::KeepFiles => {}
-            Work::Remove(port) => self.ask(KernelWork::Detach(port), around),
+            Work::Remove(port) => self.ask(KernelWork::Detach(vec![port]), around),
+            Work::Tidy => self.ask(KernelWork::Detach(Vec::new()), around),
             Work::Remember(attachment) => {
                 around.machine.store.insert(attachment.port.clone(), attachment);
             }
@@ -201,25 +204,25 @@ impl Worker {
                 self.deliver(KernelWork::Applied(changes, results), around);
             }
             KernelWork::Applied(changes, results) => self.applied(changes, results, around),
-            KernelWork::Attach(pod) => {
-                let result = around.machine.kernel.attach(request(&pod));
+            KernelWork::Attach(pod, existing) => {
+                let result = around.machine.kernel.attach(request(&pod, existing));
                 self.deliver(KernelWork::Made(pod, result), around);
             }
             KernelWork::Made(pod, Ok(made)) => {
-                if let Err(error) = self.core.attached(pod.clone(), lan_name(&pod), made.mtu, now) {
+                if let Err(error) = self.core.attached(pod.clone(), lan_name(&pod), &made, now) {
                     around.world.note(format_args!("w{index} ADD {} is not announced: {error}", pod.port));
                 }
             }
             KernelWork::Made(pod, Err(error)) => {
                 around.world.note(format_args!("w{index} ADD {} failed: {error}", pod.port));
-                self.core.abandon_attach(&pod.port);
+                self.core.abandon_attach(&pod.port, now);
             }
             KernelWork::Detach(_) if around.world.sabotage == Sabotage::KeepPorts => {}
-            KernelWork::Detach(port) => {
-                if let Err(error) = around.machine.kernel.detach(std::slice::from_ref(&port)) {
-                    around.world.note(format_args!("w{index} DEL {port} failed: {error}"));
-                }
-            }
+            KernelWork::Detach(ports) => match around.machine.kernel.detach(&ports) {
+                Ok(()) => self.deliver(KernelWork::Removed(ports), around),
+                Err(error) => around.world.note(format_args!("w{index} DEL {ports:?} failed: {error}")),
+            },
+            KernelWork::Removed(ports) => ports.iter().for_each(|port| self.core.removed(port)),
         }
     }
 
@@ -240,18 +243,16 @@ impl Worker {
 
     /// An ADD; false if the port is there already.
     pub fn add(&mut self, pod: Attachment, around: &mut Around<'_, '_>) -> bool {
-        let begun = self.core.begin_attach(&pod.port);
-        if begun {
-            self.ask(KernelWork::Attach(pod), around);
-        }
-        begun
+        let Some(existing) = self.core.begin_attach(&pod.port, around.world.now) else { return false };
+        self.ask(KernelWork::Attach(pod, existing), around);
+        true
     }
 
     /// A DEL.
     pub fn delete(&mut self, port: &PortId, around: &mut Around<'_, '_>) {
         self.core.give_up(port, around.world.now);
         self.settle(around);
-        self.ask(KernelWork::Detach(port.clone()), around);
+        self.ask(KernelWork::Detach(vec![port.clone()]), around);
     }
 
     /// The machine this runs on.
@@ -286,7 +287,7 @@ fn lan_name(pod: &Attachment) -> String {
     format!("lan{}", pod.vni.get())
 }
 
-fn request(pod: &Attachment) -> AttachRequest {
+fn request(pod: &Attachment, existing: Existing) -> AttachRequest {
     AttachRequest {
         port: pod.port.clone(),
         vni: pod.vni,
@@ -297,5 +298,6 @@ fn request(pod: &Attachment) -> AttachRequest {
         mtu: None,
         addresses: Vec::new(),
         routes: Vec::new(),
+        existing,
     }
 }

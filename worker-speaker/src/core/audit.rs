@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use bgp_core::time::Instant;
 use bgp_core::types::{MacAddr, Vni};
 use dataplane::{BridgeRow, Observation, PortId, RemoteRow, Snapshot, plan};
-use evpn::Claim;
 use evpn::forwarding::{Desired, Key};
 use evpn::show::{MacStatus, Place};
 
-use super::{AUDIT_RETRY, Attachment, Core, Notice, Work};
+use super::{AUDIT_RETRY, Attachment, Core, Notice, Port, Record, Work, reconcile};
 
 impl Core {
     /// Takes over what a former life left in the kernel, and the attachments it remembered. The rows taken over.
-    pub fn adopt(&mut self, snapshot: &Snapshot, remembered: Vec<Attachment>, now: Instant) -> usize {
-        let remembered: BTreeMap<PortId, Attachment> =
-            remembered.into_iter().map(|attachment| (attachment.port.clone(), attachment)).collect();
+    pub fn adopt(&mut self, snapshot: &Snapshot, remembered: Vec<Record>, now: Instant) -> usize {
+        self.take_host(&snapshot.host);
         for (&vni, lan) in &snapshot.lans {
             self.names.insert(vni, lan.name.clone());
             if snapshot.adopted {
@@ -23,20 +21,7 @@ impl Core {
             }
         }
         self.take_ports(snapshot, now);
-        for (port, attachment) in remembered {
-            match self.ports.get(&port).map(|port| port.member) {
-                Some(member) => {
-                    let Attachment { vni, mac, sequence, .. } = attachment;
-                    let claim = Claim { mac, ips: attachment.ips.clone(), sticky: false };
-                    self.note_attachment(attachment);
-                    if let Err(error) = self.engine.restore(vni, member, &claim, sequence, now) {
-                        tracing::warn!(%port, %error, "attachment not announced");
-                    }
-                }
-                // Its pod went while nobody watched.
-                None => self.work.push_back(Work::Forget(port)),
-            }
-        }
+        self.take_records(remembered, now);
         self.take_devices(snapshot, now);
         self.take_local_macs(snapshot, now);
         let rows = rows_of(snapshot);
@@ -46,6 +31,25 @@ impl Core {
             self.engine.adopted(key, found, now);
         }
         count
+    }
+
+    fn take_records(&mut self, remembered: Vec<Record>, now: Instant) {
+        let ports: BTreeMap<PortId, Vni> = self.ports.iter().map(|(id, port)| (id.clone(), port.vni)).collect();
+        let plan = reconcile(remembered, &ports);
+        for attachment in plan.announce {
+            let Some(member) = self.ports.get(&attachment.port).map(|port| port.member) else { continue };
+            let (claim, Attachment { vni, sequence, .. }) = (attachment.claim(), &attachment);
+            if let Err(error) = self.engine.restore(*vni, member, &claim, *sequence, now) {
+                tracing::warn!(port = %attachment.port, %error, "attachment not announced");
+            }
+            self.note_attachment(attachment);
+        }
+        if !self.adopts {
+            for port in &plan.adopt {
+                tracing::warn!(%port, "nobody was told of this interface: its ADD may come again, or its DEL");
+            }
+        }
+        self.work.extend(plan.forget.into_iter().map(Work::Forget));
     }
 
     /// Whether a snapshot is wanted for [`Core::compare`]: after lost notifications, and now and then.
@@ -63,6 +67,7 @@ impl Core {
     /// Compares everything with the kernel and marks the difference.
     pub fn compare(&mut self, snapshot: &Snapshot, now: Instant) {
         self.audit_needed = false;
+        self.take_host(&snapshot.host);
         if snapshot.adopted {
             let served: Vec<Vni> = self.engine.vnis().filter(|view| view.served).map(|view| view.vni).collect();
             for vni in served.into_iter().filter(|vni| !snapshot.lans.contains_key(vni)) {
@@ -81,20 +86,14 @@ impl Core {
         }
     }
 
-    /// Ports of the snapshot that are not known yet join their LANs; known ones that are gone leave.
+    /// Known ports that are gone leave their LANs; ports of the snapshot that are not known yet join them.
     fn take_ports(&mut self, snapshot: &Snapshot, now: Instant) {
-        for (&vni, lan) in &snapshot.lans {
-            for (id, port) in &lan.ports {
-                if self.ports.is_unknown(id) {
-                    let (port, held) = self.ports.attached(id, vni, Some(port.mtu));
-                    self.engine.attach(vni, port.member, now);
-                    drop(held);
-                }
-            }
-        }
-        let exists = |vni: Vni, id: &PortId| snapshot.lans.get(&vni).is_some_and(|lan| lan.ports.contains_key(id));
+        let exists = |port: &Port, id: &PortId| {
+            let shown = snapshot.lans.get(&port.vni).and_then(|lan| lan.ports.get(id));
+            shown.is_some_and(|shown| shown.index == port.index)
+        };
         let gone: Vec<PortId> =
-            self.ports.iter().filter(|(id, port)| !exists(port.vni, id)).map(|(id, _)| id.clone()).collect();
+            self.ports.iter().filter(|(id, port)| !exists(port, id)).map(|(id, _)| id.clone()).collect();
         for id in gone {
             self.forget_port(&id, now);
             if !self.adopts {
@@ -102,9 +101,20 @@ impl Core {
                 self.remove_device(id);
             }
         }
+        for (&vni, lan) in &snapshot.lans {
+            for (id, port) in &lan.ports {
+                if self.ports.is_unknown(id) {
+                    let member = self.ports.attached(id, vni, port.mtu, port.index).port.member;
+                    self.engine.attach(vni, member, now);
+                }
+            }
+        }
         let shown = |id: &PortId| snapshot.lans.values().any(|lan| lan.ports.contains_key(id));
         for id in self.ports.still_leaving(shown) {
             self.remove_device(id);
+        }
+        if !self.adopts && snapshot.lans.values().any(|lan| lan.ports.is_empty()) {
+            self.work.push_back(Work::Tidy);
         }
     }
 

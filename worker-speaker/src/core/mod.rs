@@ -16,8 +16,10 @@
 
 mod audit;
 mod forwarder;
+mod host;
 mod notice;
 mod ports;
+mod reconcile;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -25,14 +27,16 @@ use std::net::IpAddr;
 use bgp_core::rib::{LOCAL_PEER, Rib};
 use bgp_core::time::{Duration, Instant};
 use bgp_core::types::{MacAddr, PeerId, Vni};
-use dataplane::{Change, ChangeError, Observation, PortId};
+use dataplane::{Attached, Change, ChangeError, Existing, HostReport, Observation, PortId};
 use evpn::forwarding::Key;
 use evpn::{Claim, ClaimError, Engine};
 use thiserror::Error;
 
 pub use self::forwarder::{Counters, Forwarder};
+pub use self::host::HostProblem;
 pub use self::notice::Notice;
-pub use self::ports::{Port, Ports};
+pub use self::ports::{Arrival, Port, Ports};
+pub use self::reconcile::{Plan, Record, reconcile};
 
 /// How often all forwarding state is compared with the kernel's, beside what notifications tell.
 pub const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
@@ -54,6 +58,32 @@ pub struct Attachment {
     pub ips: Vec<IpAddr>,
     /// The mobility sequence that the MAC is announced with.
     pub sequence: u32,
+    /// The MAC must not move (RFC 7432 section 15.2).
+    pub sticky: bool,
+    /// Who asked for it; absent where that is not known.
+    pub origin: Option<Origin>,
+}
+
+/// Who asked for an attachment, in the words of the runtime.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// The pod sandbox.
+    pub container_id: String,
+    /// The interface's name inside the pod.
+    pub interface: String,
+    /// The network configuration's name, if it has one.
+    pub network: Option<String>,
+}
+
+impl Attachment {
+    /// One without an address of its own.
+    pub fn new(port: PortId, vni: Vni) -> Self {
+        Self { port, vni, mac: MacAddr::ZERO, ips: Vec::new(), sequence: 0, sticky: false, origin: None }
+    }
+
+    fn claim(&self) -> Claim {
+        Claim { mac: self.mac, ips: self.ips.clone(), sticky: self.sticky }
+    }
 }
 
 /// Why an attachment is not announced.
@@ -99,8 +129,10 @@ pub trait Routing {
 pub enum Work {
     /// Carry the batch out and bring the results to [`Core::applied`]. There is no other batch until then.
     Apply(Vec<Change>),
-    /// Remove the port from the kernel. An audit sees whether that was done.
+    /// Remove the port from the kernel, and every LAN without members. An audit sees whether that was done.
     Remove(PortId),
+    /// Remove every LAN without members from the kernel.
+    Tidy,
     /// Keep the attachment for a next life.
     Remember(Attachment),
     /// The attachment is no more.
@@ -127,6 +159,7 @@ pub struct Core {
     work: VecDeque<Work>,
     /// What an operator should know and has not polled.
     notices: VecDeque<Notice>,
+    host: HostReport,
 }
 
 impl Core {
@@ -146,6 +179,7 @@ impl Core {
             next_audit: now + AUDIT_INTERVAL,
             work: VecDeque::new(),
             notices: VecDeque::new(),
+            host: HostReport::default(),
         }
     }
 
@@ -325,40 +359,108 @@ impl Core {
 
     // ---- attachments ----
 
-    /// A port is going to be made; what is seen on it waits until it is. False if there is one of that name already.
-    pub fn begin_attach(&mut self, port: &PortId) -> bool {
-        self.ports.begin(port)
+    /// A port is going to be made; what is seen on it waits until it is. Says what the dataplane is to do where it has one
+    /// of that name: keep it if its ADD was answered, replace it if nobody was ever told of it. `None` if one of that name
+    /// is being made or removed just now.
+    pub fn begin_attach(&mut self, port: &PortId, now: Instant) -> Option<Existing> {
+        if !self.ports.begin(port) {
+            return None;
+        }
+        if self.attachments.contains_key(port) {
+            return Some(Existing::Keep);
+        }
+        let Some(unanswered) = self.ports.remove(port) else { return Some(Existing::Keep) };
+        self.engine.detach(unanswered.vni, unanswered.member, now);
+        self.forget_names();
+        Some(Existing::Replace)
     }
 
     /// The port could not be made.
-    pub fn abandon_attach(&mut self, port: &PortId) {
-        self.ports.abandon(port);
+    pub fn abandon_attach(&mut self, port: &PortId, now: Instant) {
+        for observation in self.ports.abandon(port) {
+            self.observe_one(observation, now);
+        }
     }
 
-    /// The port is there, in a LAN of this human name and with an MTU in bytes: its MAC is claimed.
+    /// The kernel has removed a port, or never had it.
+    pub fn removed(&mut self, port: &PortId) {
+        self.ports.left(port);
+    }
+
+    /// A port could not be removed from the kernel: an audit tries again soon.
+    pub fn removal_failed(&mut self, now: Instant) {
+        self.next_audit = self.next_audit.min(now + AUDIT_RETRY);
+    }
+
+    /// The port is there, in a LAN of this human name, as `made` says: its MAC is claimed.
     ///
     /// # Errors
-    /// The MAC cannot be announced, and the port is a member all the same; or the port was given up meanwhile, and goes.
-    pub fn attached(&mut self, attachment: Attachment, lan: String, mtu: u32, now: Instant) -> Result<(), NotAttached> {
+    /// The MAC cannot be announced, or the port was given up meanwhile; it goes in either case.
+    pub fn attached(
+        &mut self,
+        attachment: Attachment,
+        lan: String,
+        made: &Attached,
+        now: Instant,
+    ) -> Result<(), NotAttached> {
         if self.ports.is_doomed(&attachment.port) {
-            self.ports.abandon(&attachment.port);
-            self.remove_device(attachment.port.clone());
+            self.reject(&attachment.port, now);
             return Err(NotAttached::GivenUp { port: attachment.port });
         }
         let vni = attachment.vni;
-        let (port, held) = self.ports.attached(&attachment.port, vni, Some(mtu));
+        let Arrival { port, held, replaced } = self.ports.attached(&attachment.port, vni, made.mtu, made.host_index);
         self.names.insert(vni, lan);
         self.engine.attach(vni, port.member, now);
-        let claim = Claim { mac: attachment.mac, ips: attachment.ips.clone(), sticky: false };
-        self.engine.claim(vni, port.member, &claim, now)?;
-        for observation in held {
-            self.observe_one(observation, now);
+        if let Some(replaced) = replaced {
+            self.engine.detach(replaced.vni, replaced.member, now);
+            self.drop_attachment(&attachment.port);
+            self.forget_names();
+        }
+        if let Err(error) = self.engine.claim(vni, port.member, &attachment.claim(), now) {
+            self.forget_port(&attachment.port, now);
+            self.remove_device(attachment.port);
+            return Err(error.into());
         }
         let sequence = self.engine.sequence(vni, attachment.mac).unwrap_or_default();
         let attachment = Attachment { sequence, ..attachment };
         self.note_attachment(attachment.clone());
         self.work.push_back(Work::Remember(attachment));
+        for observation in held {
+            self.observe_one(observation, now);
+        }
         Ok(())
+    }
+
+    /// The port was made and is not wanted after all.
+    pub fn reject(&mut self, port: &PortId, now: Instant) {
+        self.forget_port(port, now);
+        self.ports.abandon(port);
+        self.remove_device(port.clone());
+    }
+
+    /// Nobody read the answer to the ADD that made the port with this interface: it is given up as by
+    /// [`Core::give_up`]. False if there is nothing to remove now.
+    pub fn unanswered(&mut self, port: &PortId, index: u32, now: Instant) -> bool {
+        if self.index_of(port) == Some(index) {
+            self.give_up(port, now);
+            return true;
+        }
+        // Where its ADD comes again just now, the kernel refuses that one still; not the next.
+        if self.ports.replaces(port, index) {
+            self.drop_attachment(port);
+            self.work.push_back(Work::Forget(port.clone()));
+        }
+        false
+    }
+
+    /// The attachments whose ADD was answered, or is about to be.
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.attachments.values()
+    }
+
+    /// The index of the interface of a port, which tells it from one of the same name that is made later.
+    pub fn index_of(&self, port: &PortId) -> Option<u32> {
+        self.ports.get(port).map(|port| port.index)
     }
 
     /// The port is to go: its MACs and addresses are withdrawn, and it is no member again for being seen in the kernel. The
@@ -437,12 +539,15 @@ impl Core {
                 self.notice(Notice::TunnelGone(vni));
                 self.mark_lan(vni);
             }
+            // An earlier port of that name, whose end comes late.
+            Observation::PortGone { port, index, .. } if self.index_of(&port).is_some_and(|known| known != index) => {}
             Observation::PortGone { port, .. } => {
                 self.forget_port(&port, now);
                 if !self.adopts {
                     self.remove_device(port);
                 }
             }
+            Observation::Host(host) => self.take_host(&host),
             Observation::LanAppeared { .. } | Observation::LanGone { .. } => self.audit_needed = true,
             Observation::Overrun => {
                 self.notice(Notice::NotificationsLost);

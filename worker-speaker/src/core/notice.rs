@@ -10,6 +10,8 @@ use dataplane::{ChangeError, rules};
 use evpn::Report;
 use evpn::forwarding::Key;
 
+use super::HostProblem;
+
 /// One thing to be counted and logged.
 #[derive(Clone, Debug)]
 pub enum Notice {
@@ -37,6 +39,8 @@ pub enum Notice {
     RowDisturbed(Key),
     /// Somebody removed or disabled the VXLAN device of a LAN.
     TunnelGone(Vni),
+    /// Something on the host keeps LANs from working.
+    Host(HostProblem),
     /// The kernel dropped notifications.
     NotificationsLost,
     /// The kernel's tables did not hold still.
@@ -51,6 +55,8 @@ impl Notice {
             Self::NotWritten { rule, .. } => *rule,
             Self::RowDisturbed(_) => rules::ROW_DISTURBED,
             Self::TunnelGone(_) => rules::TUNNEL_GONE,
+            Self::Host(HostProblem::VniReserved { .. }) => rules::VNI_RESERVED,
+            Self::Host(HostProblem::PortTaken { .. }) => rules::VXLAN_PORT_TAKEN,
             Self::NotificationsLost => rules::NOTIFICATIONS_LOST,
             Self::TablesUnsteady => rules::TABLES_UNSTEADY,
         }
@@ -61,9 +67,11 @@ impl Notice {
         match self {
             Self::Route { report, .. } | Self::Lan(report) => report.action(),
             Self::NotWritten { .. } => Action::NotInstalled,
-            Self::RowDisturbed(_) | Self::TunnelGone(_) | Self::NotificationsLost | Self::TablesUnsteady => {
-                Action::Note
-            }
+            Self::RowDisturbed(_)
+            | Self::TunnelGone(_)
+            | Self::Host(_)
+            | Self::NotificationsLost
+            | Self::TablesUnsteady => Action::Note,
         }
     }
 
@@ -90,6 +98,7 @@ impl fmt::Display for Notice {
             }
             Self::RowDisturbed(key) => write!(f, "{key:?}; find out who changes rows of our VXLAN devices"),
             Self::TunnelGone(vni) => write!(f, "VNI {vni}; find out who changes devices of this node's LANs"),
+            Self::Host(problem) => problem.fmt(f),
             Self::NotificationsLost | Self::TablesUnsteady => {
                 f.write_str("look for a program that changes many rows or devices of this node")
             }

@@ -129,6 +129,11 @@ impl Worker {
         if !lacking.is_empty() {
             problems.push(Problem { impairs: true, reason: "ReflectorUnreachable", message: unreachable(&lacking) });
         }
+        problems.extend(self.core.host_problems().into_iter().map(|problem| Problem {
+            impairs: problem.impairs(),
+            reason: problem.reason(),
+            message: problem.to_string(),
+        }));
         steering.cluster.report(problems);
         Ok(())
     }

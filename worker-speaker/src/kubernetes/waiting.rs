@@ -91,7 +91,9 @@ pub(crate) fn not_local(address: IpAddr) -> String {
 }
 
 fn refuse(request: CniRequest, reason: &str) {
-    let answer = match request.received {
+    // What nobody read was made by the life before: its file is there for the next.
+    let CniRequest::Asked { received, reply, .. } = request else { return };
+    let answer = match received {
         Received::Status => Reply::Status(Status {
             ready: false,
             reason: reason.to_owned(),
@@ -106,5 +108,5 @@ fn refuse(request: CniRequest, reason: &str) {
         .into(),
     };
     // A plugin that went away meanwhile asks again if it matters.
-    let _ = request.reply.send(answer);
+    let _ = reply.send(answer.into());
 }
