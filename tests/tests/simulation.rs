@@ -89,7 +89,7 @@ fn every_mistake_is_found() {
         (Sabotage::SlowRows, &[Moves]),
         (Sabotage::KeepPorts, &[Exactness]),
         (Sabotage::KeepFiles, &[Memory]),
-        (Sabotage::StopTimers, &[Memory, Timers, Exactness]),
+        (Sabotage::StopTimers, &[Memory, Timers, Exactness, Moves]),
         (Sabotage::AdoptNothing, &[Continuity, Exactness]),
         (Sabotage::IgnoreSequences, &[Claims, Moves, Exactness]),
         (Sabotage::BelieveAll, &[Honesty]),
