@@ -50,7 +50,7 @@ impl Worker {
             CniRequest::Asked { received, at, reply } => (received, at, reply),
             CniRequest::Unread(told) => return self.undo(&told),
         };
-        let answer = match received {
+        let answer = match *received {
             Received::Attach(attach, pod) => {
                 return self.admit(Some(at + PATIENCE), Request::Attach(Box::new(attach), pod, reply));
             }

@@ -27,7 +27,7 @@ pub enum CniRequest {
     /// A request.
     Asked {
         /// What is asked.
-        received: Received,
+        received: Box<Received>,
         /// When it came.
         at: Instant,
         /// Where the reply goes.
@@ -197,7 +197,7 @@ fn serve(
 fn ask(received: Received, requests: &mpsc::Sender<CniRequest>) -> Answer {
     let (reply, answer) = oneshot::channel();
     let leaving = || Reply::from(ErrorReply::new(ErrorCode::TRY_AGAIN_LATER, "the worker is leaving", "")).into();
-    match requests.blocking_send(CniRequest::Asked { received, at: Instant::now(), reply }) {
+    match requests.blocking_send(CniRequest::Asked { received: Box::new(received), at: Instant::now(), reply }) {
         Ok(()) => answer.blocking_recv().unwrap_or_else(|_| leaving()),
         Err(_) => leaving(),
     }

@@ -93,7 +93,7 @@ pub(crate) fn not_local(address: IpAddr) -> String {
 fn refuse(request: CniRequest, reason: &str) {
     // What nobody read was made by the life before: its file is there for the next.
     let CniRequest::Asked { received, reply, .. } = request else { return };
-    let answer = match received {
+    let answer = match *received {
         Received::Status => Reply::Status(Status {
             ready: false,
             reason: reason.to_owned(),
