@@ -26,7 +26,7 @@ impl Cluster {
         done(self.nodes[index].power_on(&self.keeper));
     }
 
-    /// Waits until every node that is on is Ready, with Multus.
+    /// Waits until every node that is on is Ready since its power came, with Multus.
     ///
     /// # Panics
     ///

@@ -51,7 +51,7 @@ impl Keeper {
         let log = log(directory, "keeper")?;
         let mode = if life == Life::Owned { "pipe" } else { "forever" };
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "keeper"]).arg(directory).arg(mode);
+        command.args(["-c", SCRIPT, "keeper"]).arg(directory).arg(mode).arg(groups(directory));
         command.stdin(if life == Life::Owned { Stdio::piped() } else { Stdio::null() });
         // A signal to this process' group, as from a terminal, is not for the cluster.
         command.stdout(Stdio::null()).stderr(log).process_group(0).current_dir("/");
@@ -115,6 +115,13 @@ impl Keeper {
         command
     }
 
+    /// A command in the network of the cluster that ends with it, among the machine's files.
+    pub fn joined_command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.process.pid().to_string(), "--net", "--pid", "--", program]);
+        command
+    }
+
     /// Starts a program that runs until it is ended or the cluster is; gives its process.
     ///
     /// # Errors
@@ -170,6 +177,12 @@ impl Drop for Keeper {
             let _ = writeln!(std::io::stderr(), "the cluster does not end: {error}");
         }
     }
+}
+
+/// How the names of a cluster's control groups begin: kubelet ends what is in groups below its own that it does not
+/// know, so no two clusters may share one.
+pub(super) fn groups(directory: &Path) -> String {
+    directory.to_string_lossy().trim_matches('/').replace('/', "-")
 }
 
 /// The file that keeps what `label` prints.

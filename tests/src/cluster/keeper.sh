@@ -1,7 +1,7 @@
 # Keeps one cluster: makes the namespaces that all of it lives in, and when they end removes what it left.
-# Arguments: the cluster's directory, and "pipe" (ends when its input ends) or "forever".
+# Arguments: the cluster's directory; "pipe" (ends when its input ends) or "forever"; how its control groups' names begin.
 set -u
-directory=$1 mode=$2
+directory=$1 mode=$2 groups=$3
 exec 3<&0 </dev/null
 
 unshare --fork --kill-child --pid --mount --net --uts --ipc --propagation private sh -s "$directory" "$mode" <<'INSIDE'
@@ -17,6 +17,5 @@ unshare --fork --kill-child --pid --mount --net --uts --ipc --propagation privat
 INSIDE
 
 exec 3<&-
-name=${directory##*/}
-find /sys/fs/cgroup -depth -type d -path "*/$name-*" -exec rmdir {} + 2>/dev/null
+find /sys/fs/cgroup -depth -type d -path "*/$groups-*" -exec rmdir {} + 2>/dev/null
 rm -rf "$directory"

@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub mod binaries;
 pub mod control_plane;
@@ -225,6 +226,21 @@ impl Cluster {
         kubectl::command(&self.keeper)
     }
 
+    /// A command of the machine on the underlay, with KUBECONFIG set and kubectl at hand; it ends with the cluster.
+    ///
+    /// # Errors
+    ///
+    /// If `line` is empty.
+    pub fn command(&self, line: &[String]) -> Result<std::process::Command> {
+        let (program, arguments) = line.split_first().ok_or("no command")?;
+        let mut path = KUBERNETES.directory()?.into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut command = self.keeper.joined_command(program);
+        command.args(arguments).env("PATH", path).env("KUBECONFIG", self.kubeconfig());
+        Ok(command)
+    }
+
     /// Applies a manifest.
     ///
     /// # Panics
@@ -348,7 +364,8 @@ impl Cluster {
 
     fn give_images(&self, node: &Node) -> Result<()> {
         until(&format!("containerd of {}", node.name()), || node.try_sh("ctr version"))?;
-        self.images.iter().try_for_each(|tar| images::import(node, tar))
+        self.images.iter().try_for_each(|tar| images::import(node, tar))?;
+        node.try_sh("touch /var/lib/images").map(drop)
     }
 
     /// Does the same on all nodes at once.
@@ -362,17 +379,18 @@ impl Cluster {
         })
     }
 
-    /// Waits until every node that is on is Ready.
+    /// Waits until every node that is on is Ready, as it is since its power came.
     fn wait_nodes(&self) -> Result<()> {
-        let names: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|node| node.process().is_some())
-            .map(|node| format!("node/{}", node.name()))
-            .collect();
-        let mut arguments = vec!["wait", "--for=condition=Ready", TIMEOUT];
-        arguments.extend(names.iter().map(String::as_str));
-        until("nodes to be Ready", || self.try_kubectl(&arguments)).map(drop)
+        let mut wanted = Vec::new();
+        for node in self.nodes.iter().filter(|node| node.process().is_some()) {
+            wanted.push((node.name(), node.try_sh("cat /proc/sys/kernel/random/boot_id")?.trim().to_owned()));
+        }
+        until("nodes to be Ready", || {
+            let text = self.try_kubectl(&["get", "nodes", "-o", "json"])?;
+            let nodes: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            let late = wanted.iter().find(|(name, boot)| !is_ready(&nodes, name, boot));
+            late.map_or(Ok(()), |(name, boot)| Err(format!("{name} is not, since its boot {boot}")))
+        })
     }
 
     fn install_multus(&self) -> Result<()> {
@@ -383,7 +401,9 @@ impl Cluster {
     fn wait_multus(&self) -> Result<()> {
         self.try_kubectl(&["-n", "kube-system", "rollout", "status", "daemonset/kube-multus-ds", TIMEOUT])?;
         for node in self.nodes.iter().filter(|node| node.process().is_some()) {
-            until("Multus' configuration", || node.try_sh("test -e /etc/cni/net.d/00-multus.conf"))?;
+            // The file outlives the node's power, the socket does not.
+            let there = "test -e /etc/cni/net.d/00-multus.conf && test -S /run/multus/multus.sock";
+            until(&format!("Multus of {}", node.name()), || node.try_sh(there))?;
         }
         Ok(())
     }
@@ -392,6 +412,15 @@ impl Cluster {
     fn wait_accounts(&self) -> Result<()> {
         until("the default service account", || self.try_kubectl(&["get", "serviceaccount", "default"])).map(drop)
     }
+}
+
+/// Whether the API says that a node is Ready, and says it of this boot.
+fn is_ready(nodes: &Value, name: &str, boot: &str) -> bool {
+    let mut items = nodes["items"].as_array().into_iter().flatten();
+    let Some(node) = items.find(|node| node["metadata"]["name"] == name) else { return false };
+    let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+    node["status"]["nodeInfo"]["bootID"] == boot
+        && conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// Where clusters' files are: on a disk, since containers' layers are among them.
@@ -419,7 +448,6 @@ fn remove_leftovers() {
 
 /// Removes the files and control groups of a cluster that does not run.
 fn remove_files(path: &Path) {
-    let script =
-        "find /sys/fs/cgroup -depth -type d -path \"*/${1##*/}-*\" -exec rmdir {} + 2>/dev/null; rm -rf \"$1\"";
-    let _ = std::process::Command::new("sh").args(["-c", script, "sh"]).arg(path).output();
+    let script = "find /sys/fs/cgroup -depth -type d -path \"*/$2-*\" -exec rmdir {} + 2>/dev/null; rm -rf \"$1\"";
+    let _ = std::process::Command::new("sh").args(["-c", script, "sh"]).arg(path).arg(keeper::groups(path)).output();
 }

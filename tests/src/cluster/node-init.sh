@@ -95,6 +95,8 @@ keep() { # name, command...: what ends is started again
 }
 keep containerd containerd --config /etc/containerd/config.toml &
 run_kubelet() {
+    # There is no registry: pods come when the node has its images.
+    until [ -e /var/lib/images ]; do sleep 0.1; done
     kubelet --hostname-override="$NODE" --node-ip="$(cat /etc/kubernetes/node-ip)" \
         --config=/etc/kubernetes/kubelet.json --kubeconfig=/etc/kubernetes/kubelet.kubeconfig --v=1
 }

@@ -1,6 +1,6 @@
 //! A node: namespaces and a root directory of its own, in which containerd, kubelet and kube-proxy run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use super::binaries::KUBERNETES;
@@ -183,13 +183,15 @@ impl Node {
         self.write_files(keeper)?;
         let mut script = "set -e\n".to_owned();
         for (old, new) in before.iter().zip(self.addresses()) {
-            script += &format!("ip address add {} dev eth0\n", network::with_length(&new));
+            // A second address of a prefix goes with the first.
             script += &format!("ip address delete {} dev eth0\n", network::with_length(old));
+            script += &format!("ip address add {} dev eth0\n", network::with_length(&new));
         }
         for gateway in self.families.router() {
             script += &format!("ip route replace default via {gateway} dev eth0\n");
         }
-        script += "pkill -x kubelet; pkill -x kube-proxy\n";
+        // What is just being started again reads the new addresses anyway.
+        script += "pkill -x kubelet || :; pkill -x kube-proxy || :\n";
         self.try_sh(&script)?;
         network::route(keeper, &self.home.pods(), self.place)
     }
@@ -200,10 +202,10 @@ impl Node {
         std::fs::remove_dir_all(&self.directory).map_err(|error| format!("{}: {error}", self.directory.display()))
     }
 
-    /// The control group of the node's pods: it names the cluster, so that leftovers are known.
+    /// The control group of the node's pods.
     fn group(&self) -> String {
-        let cluster = self.directory.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
-        format!("/{}-{}", cluster.to_string_lossy(), self.name)
+        let cluster = self.directory.ancestors().nth(2).map(keeper::groups).unwrap_or_default();
+        format!("/{cluster}-{}", self.name)
     }
 
     /// Control groups outlive what was in them.

@@ -1,7 +1,7 @@
 //! One cluster for all tests of a binary: started by the first that needs it, for one test at a time.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
 
 use super::{Cluster, Config};
 
@@ -61,9 +61,12 @@ fn lock() -> MutexGuard<'static, Option<Cluster>> {
 }
 
 extern "C" fn end() {
-    if let Ok(mut cluster) = CLUSTER.try_lock() {
-        drop(cluster.take());
-    }
+    let cluster = match CLUSTER.try_lock() {
+        Ok(mut cluster) => cluster.take(),
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
+        Err(TryLockError::WouldBlock) => None,
+    };
+    drop(cluster);
 }
 
 impl Deref for Shared {
@@ -88,6 +91,5 @@ impl Drop for Shared {
         if let Some(cluster) = self.0.take() {
             eprintln!("{}\n{}", cluster.story(), cluster.megalos_logs());
         }
-        CLUSTER.clear_poison();
     }
 }
