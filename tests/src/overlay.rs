@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cni::client::{Client, ClientError};
@@ -15,6 +15,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use crate::host::{Host, overlay_of};
 use crate::{inside, programs, wait};
+
+/// The worker's program.
+const PROGRAM: &str = "megalos-speaker";
 
 /// A reflector on a host.
 #[derive(Debug)]
@@ -112,6 +115,8 @@ pub struct Worker {
     pid: u32,
     arguments: Vec<String>,
     confinement: Confinement,
+    /// The Node that it is told to be.
+    node: Option<String>,
 }
 
 /// What a worker's process may do and write to.
@@ -140,34 +145,44 @@ impl Worker {
         Self::start_with(host, vtep, reflectors, &["--adopt"])
     }
 
-    fn start_with(host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
+    fn start_with(mut host: Host, vtep: &str, reflectors: &[&str], more: &[&str]) -> Self {
         let mut arguments = vec!["--vtep".to_owned(), vtep.to_owned()];
         for reflector in reflectors.iter().filter(|reflector| !reflector.is_empty()) {
             arguments.extend(["--reflector".to_owned(), (*reflector).to_owned()]);
         }
         arguments.extend(["--control".to_owned(), socket_path(&host, "worker").display().to_string()]);
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        Self::launch(host, arguments, Confinement::None)
+        let pid = launch(&mut host, PROGRAM, &arguments);
+        let worker = Self { host, pid, arguments, confinement: Confinement::None, node: None };
+        worker.wait_until_it_answers();
+        worker
     }
 
     /// Prepares the host as an init container would and starts a confined worker with these flags, an overlay namespace and
     /// sockets beside them.
     pub fn in_pod(host: Host, flags: &[&str]) -> Self {
+        let worker = Self::prepared(host, flags, None);
+        worker.wait_until_it_answers();
+        worker
+    }
+
+    /// As [`Self::in_pod`], for the Node of this name in the cluster of this kubeconfig. Does not wait: the cluster may have
+    /// nothing to say yet.
+    pub fn of_node(host: Host, node: &str, kubeconfig: &Path, flags: &[&str]) -> Self {
+        let kubeconfig = kubeconfig.display().to_string();
+        Self::prepared(host, &[flags, &["--kubeconfig", &kubeconfig]].concat(), Some(node.to_owned()))
+    }
+
+    fn prepared(mut host: Host, flags: &[&str], node: Option<String>) -> Self {
         let overlay = overlay_of(host.name());
         let prepared =
             host.run(programs::path("megalos-speaker"), &init_arguments(&host).each_ref().map(String::as_str));
         assert!(prepared.status.success(), "init: {}", String::from_utf8_lossy(&prepared.stderr));
         let socket = |name: &str| socket_path(&host, name).display().to_string();
         let own = ["--overlay-namespace", &overlay, "--cni", &socket("cni"), "--control", &socket("worker")];
-        let arguments = flags.iter().chain(&own).map(|argument| (*argument).to_owned()).collect();
-        Self::launch(host, arguments, Confinement::Pod)
-    }
-
-    fn launch(mut host: Host, arguments: Vec<String>, confinement: Confinement) -> Self {
-        let pid = launch_worker(&mut host, &arguments, confinement);
-        let worker = Self { host, pid, arguments, confinement };
-        worker.wait_until_it_answers();
-        worker
+        let arguments: Vec<_> = flags.iter().chain(&own).map(|argument| (*argument).to_owned()).collect();
+        let pid = launch_in_pod(&mut host, &arguments, node.as_deref());
+        Self { host, pid, arguments, confinement: Confinement::Pod, node }
     }
 
     fn wait_until_it_answers(&self) {
@@ -265,7 +280,10 @@ impl Worker {
     /// Starts it again as before.
     pub fn restart(&mut self) {
         let arguments = self.arguments.clone();
-        self.pid = launch_worker(&mut self.host, &arguments, self.confinement);
+        self.pid = match self.confinement {
+            Confinement::None => launch(&mut self.host, PROGRAM, &arguments),
+            Confinement::Pod => launch_in_pod(&mut self.host, &arguments, self.node.as_deref()),
+        };
         self.wait_until_it_answers();
     }
 
@@ -342,15 +360,12 @@ for read_only in /proc/sys /run/netns /; do mount -o remount,bind,ro "$read_only
 shift
 exec setpriv --bounding-set=-all,+net_admin,+sys_admin,+setpcap "$@""#;
 
-fn launch_worker(host: &mut Host, arguments: &[String], confinement: Confinement) -> u32 {
-    const PROGRAM: &str = "megalos-speaker";
-    if confinement == Confinement::None {
-        return launch(host, PROGRAM, arguments);
-    }
+fn launch_in_pod(host: &mut Host, arguments: &[String], node: Option<&str>) -> u32 {
     programs::require("setpriv", "util-linux");
     let mut command = host.command("unshare");
     command.args(["--mount", "--propagation", "slave", "sh", "-c", POD, "pod"]);
     command.arg(host.directory()).arg(programs::path(PROGRAM)).args(arguments);
+    command.envs(node.map(|node| ("NODE_NAME", node)));
     host.spawn(PROGRAM, command)
 }
 
