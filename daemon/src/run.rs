@@ -46,7 +46,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Starts logging to standard error. `MEGALOS_LOG` selects levels, such as `info,bgp_io=debug`.
 pub fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("MEGALOS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Of requests that failed we say ourselves what they were for, and what cures it.
+    let filter = EnvFilter::try_from_env("MEGALOS_LOG").unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
     // A log file has no use for colours.
     let colours = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);

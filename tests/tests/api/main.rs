@@ -2,3 +2,4 @@
 
 mod reflector;
 mod watch;
+mod worker;

@@ -16,6 +16,7 @@ mod steering;
 mod waiting;
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
 use cluster::client;
@@ -34,6 +35,13 @@ use crate::settings::{ClusterSettings, Discovered};
 
 pub(crate) use steering::Steering;
 pub(crate) use waiting::{Endpoint, wait_for_endpoint};
+
+/// Whether an interface of this node has the address.
+fn is_local(address: IpAddr) -> bool {
+    // Only a lack of the address counts, not one of ports or descriptors.
+    let bound = UdpSocket::bind((address, 0));
+    !bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -89,15 +97,24 @@ impl Cluster {
         }
     }
 
-    /// What the cluster says now of this node; none before it has said enough.
-    pub fn look(&mut self) -> Option<Discovered> {
+    /// Takes in what the cluster says now.
+    pub fn look(&mut self) {
         let (nodes, slices, secret) = (
             self.nodes.view.borrow_and_update().clone(),
             self.slices.view.borrow_and_update().clone(),
             self.secret.view.borrow_and_update().clone(),
         );
         self.picture.look(&nodes, &slices, &secret);
-        self.picture.discovered()
+    }
+
+    /// What that means for this node; none before it was enough.
+    pub fn discovered(&self) -> Option<Discovered> {
+        self.picture.discovered(is_local)
+    }
+
+    /// The worker runs with this tunnel endpoint.
+    pub fn hold(&mut self, vtep: IpAddr) {
+        self.picture.hold(vtep);
     }
 
     /// Brings the metrics of watches up to date.
@@ -131,6 +148,21 @@ impl Cluster {
                 self.problems.with_label_values(&[problem.reason]).inc();
             }
         }
+        // Nothing is wrong, but nothing is served either.
+        if problems.is_empty() && !self.picture.is_served() {
+            return;
+        }
         self.reporter.report(Report { problems, node_uid: self.picture.uid() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_local_or_not() {
+        assert!(is_local([127, 0, 0, 1].into()));
+        assert!(!is_local([198, 51, 100, 1].into()));
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct Picture {
     node: String,
     /// This node as its fellows see it, last.
     me: Option<NodePeer>,
-    /// The tunnel endpoint that it had last.
-    vtep: Option<IpAddr>,
+    /// The tunnel endpoint that the worker runs with.
+    held: Option<IpAddr>,
     /// Its InternalIPs when it had some.
     addresses: BTreeSet<IpAddr>,
     reflectors: Reflectors,
@@ -39,7 +39,7 @@ impl Picture {
         Self {
             node: node.to_owned(),
             me: None,
-            vtep: None,
+            held: None,
             addresses: BTreeSet::new(),
             reflectors: Reflectors::default(),
             key: Key::default(),
@@ -53,7 +53,6 @@ impl Picture {
     pub fn look(&mut self, nodes: &View<NodeRecord>, slices: &View<SliceRecord>, secret: &View<Content>) {
         self.nodes = (nodes.health.origin, nodes.health.away.as_ref().map(|away| away.error.clone()));
         if let Some(me) = nodes::peers(&nodes.objects).remove(&self.node) {
-            self.vtep = me.vtep.or(self.vtep);
             if !me.addresses.is_empty() {
                 self.addresses.clone_from(&me.addresses);
             }
@@ -76,12 +75,25 @@ impl Picture {
         }
     }
 
-    /// What settings need; none before this node's tunnel endpoint is known.
-    pub fn discovered(&self) -> Option<Discovered> {
+    /// The worker runs with this tunnel endpoint: until the cluster names another one it keeps it.
+    pub fn hold(&mut self, vtep: IpAddr) {
+        self.held = Some(vtep);
+    }
+
+    /// Whether the worker runs.
+    pub const fn is_served(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// What settings need; none before this node's tunnel endpoint is known. Sessions come from InternalIPs that `is_local`
+    /// says the node has.
+    pub fn discovered(&self, is_local: impl Fn(IpAddr) -> bool) -> Option<Discovered> {
+        let vtep = self.me.as_ref().and_then(|me| me.vtep).or(self.held)?;
         let key = self.key.key().map(|key| key.as_str().to_owned());
+        let ours = self.addresses.iter().copied().filter(|address| is_local(*address)).collect();
         // Reflectors take no session without the key.
-        let reflectors = key.iter().flat_map(|_| self.reflectors.dial(&self.addresses)).collect();
-        Some(Discovered { vtep: self.vtep?, reflectors, key })
+        let reflectors = key.iter().flat_map(|_| self.reflectors.dial(&ours)).collect();
+        Some(Discovered { vtep, reflectors, key })
     }
 
     /// The Node's uid.
@@ -115,6 +127,8 @@ impl Picture {
                 reason: problem.reason(),
                 message: problem.to_string(),
             })),
+            // The first answer may be on its way.
+            None if self.nodes == (Origin::Nothing, None) || self.nodes == (Origin::Disk, None) => {}
             None => problems.push(Problem { impairs: true, reason: "NodeUnknown", message: self.ignorance() }),
         }
         if let Some(message) = &self.key_problem {
@@ -221,7 +235,7 @@ mod tests {
         for (name, nodes, vtep, problems, part) in cases {
             let mut picture = Picture::new("me");
             usual(&mut picture, nodes);
-            let found = picture.discovered().map(|discovered| discovered.vtep.to_string());
+            let found = picture.discovered(|_| true).map(|discovered| discovered.vtep.to_string());
             assert_eq!((found.as_deref(), reasons(&picture).as_slice()), (vtep, problems), "{name}");
             let said = picture.problems().iter().all(|problem| problem.message.contains(part));
             assert!(said && (vtep.is_some() || picture.ignorance().contains(part)), "{name}: {}", picture.ignorance());
@@ -232,22 +246,25 @@ mod tests {
     fn what_was_known_is_kept_whatever_is_said_less_of_it() {
         let mut picture = Picture::new("me");
         usual(&mut picture, vec![node("me", 2, &["10.0.0.9"], None)]);
-        let known = picture.discovered().unwrap();
+        let known = picture.discovered(|_| true).unwrap();
         assert_eq!(known.reflectors.len(), 1);
+        picture.hold(known.vtep);
         usual(&mut picture, vec![node("me", 2, &[], None)]);
-        assert_eq!(picture.discovered(), Some(known.clone()));
+        assert_eq!(picture.discovered(|_| true), Some(known.clone()));
         assert_eq!(reasons(&picture), [("NoInternalIP", true)]);
         picture.look(
             &view(Origin::Api, vec![]),
             &view(Origin::Api, vec![("s", SliceRecord::default())]),
             &view(Origin::Api, vec![("megalos-bgp", Content::Empty)]),
         );
-        assert_eq!(picture.discovered(), Some(known));
+        assert_eq!(picture.discovered(|_| true), Some(known));
         usual(&mut picture, vec![node("me", 2, &["10.0.0.8"], None)]);
-        let moved = picture.discovered().unwrap();
+        let moved = picture.discovered(|_| true).unwrap();
         assert_eq!(moved.vtep.to_string(), "10.0.0.8");
         assert_eq!(moved.reflectors.values().next().unwrap().unwrap().to_string(), "10.0.0.8");
         assert!(reasons(&picture).is_empty());
+        let source = |discovered: Option<Discovered>| discovered.unwrap().reflectors.into_values().next().unwrap();
+        assert_eq!(source(picture.discovered(|_| false)), None, "what is not local is no session's source");
     }
 
     #[test]
@@ -256,10 +273,10 @@ mod tests {
         let nodes = || view(Origin::Api, vec![("me", node("me", 2, &["10.0.0.9"], None))]);
         let slices = || view(Origin::Api, vec![("s", slice(&["10.0.0.1:1179"]))]);
         picture.look(&nodes(), &slices(), &view(Origin::Api, vec![("megalos-bgp", Content::Empty)]));
-        assert!(picture.discovered().unwrap().reflectors.is_empty());
+        assert!(picture.discovered(|_| true).unwrap().reflectors.is_empty());
         assert_eq!(reasons(&picture), [("NoBgpKey", true)]);
         picture.look(&nodes(), &slices(), &view(Origin::Api, vec![("megalos-bgp", key("k"))]));
-        assert_eq!(picture.discovered().unwrap().key.as_deref(), Some("k"));
+        assert_eq!(picture.discovered(|_| true).unwrap().key.as_deref(), Some("k"));
         assert!(reasons(&picture).is_empty());
         let mut picture = Picture::new("me");
         picture.look(&nodes(), &view(Origin::Api, vec![]), &view(Origin::Api, vec![("megalos-bgp", key("k"))]));
@@ -274,7 +291,8 @@ mod tests {
             picture.look(nodes, &view(Origin::Nothing, vec![]), &view(Origin::Nothing, vec![]));
         };
         look(&mut picture, &nodes);
-        assert!(picture.discovered().is_none() && picture.ignorance().contains("was not heard yet"));
+        assert!(picture.discovered(|_| true).is_none() && picture.ignorance().contains("was not heard yet"));
+        assert!(reasons(&picture).is_empty(), "the answer may be on its way");
         nodes.health.away = Some(Away { since: SystemTime::UNIX_EPOCH, error: "connection refused".into() });
         look(&mut picture, &nodes);
         assert!(picture.ignorance().contains("connection refused"), "{}", picture.ignorance());

@@ -2,15 +2,15 @@
 //! reported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgp_core::types::PeerId;
 use cluster::report::Problem;
 use daemon::options::Settings as _;
 
-use super::Cluster;
 use super::waiting::not_local;
+use super::{Cluster, is_local};
 use crate::settings::Settings;
 use crate::worker::Worker;
 
@@ -60,10 +60,18 @@ impl Steering {
 }
 
 impl Worker {
-    /// Follows what the cluster says.
+    /// Takes in what the cluster says.
     pub(crate) fn cluster_changed(&mut self) {
+        if let Some(steering) = &mut self.steering {
+            steering.cluster.look();
+        }
+        self.follow_cluster();
+    }
+
+    /// Follows what the cluster said last, as far as this node has the addresses for it.
+    fn follow_cluster(&mut self) {
         let Some(steering) = &mut self.steering else { return };
-        let Some(discovered) = steering.cluster.look() else { return };
+        let Some(discovered) = steering.cluster.discovered() else { return };
         if self.options.discovered.as_ref() == Some(&discovered) {
             return;
         }
@@ -79,9 +87,10 @@ impl Worker {
         if self.settings.peers == newer.peers {
             return;
         }
+        if !newer.peers.keys().eq(self.settings.peers.keys()) {
+            tracing::info!(reflectors = ?newer.peers.keys().collect::<Vec<_>>(), "the reflectors are others now");
+        }
         self.settings.peers = newer.peers;
-        let reflectors: Vec<_> = self.settings.peers.keys().collect();
-        tracing::info!(?reflectors, "the reflectors are others now");
         if let Err(error) = self.configure_peers() {
             tracing::error!(%error, "not every reflector is dialled");
         }
@@ -110,6 +119,7 @@ impl Worker {
 
     /// Looks whether this node is as it should be, and tells what is not; the error ends the process, for people.
     pub(crate) fn check_node(&mut self) -> Result<(), String> {
+        self.follow_cluster();
         let Some(steering) = &mut self.steering else { return Ok(()) };
         let mut problems = Vec::new();
         let (had, wanted) = (self.settings.vtep, steering.vtep);
@@ -137,13 +147,6 @@ impl Worker {
         steering.cluster.report(problems);
         Ok(())
     }
-}
-
-/// Whether an interface of this node has the address.
-fn is_local(address: IpAddr) -> bool {
-    // Only a lack of the address counts, not one of ports or descriptors.
-    let bound = UdpSocket::bind((address, 0));
-    !bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
 }
 
 fn unreachable(reflectors: &[IpAddr]) -> String {
@@ -192,11 +195,5 @@ mod tests {
         assert_eq!(look(60, &[(a, true), (b, false)]), [b]);
         assert_eq!(look(61, &[(a, false), (b, false)]), [b], "a begins anew");
         assert!(look(62, &[(a, false)]).is_empty(), "who is not listed is not missed");
-    }
-
-    #[test]
-    fn an_address_is_local_or_not() {
-        assert!(is_local([127, 0, 0, 1].into()));
-        assert!(!is_local([198, 51, 100, 1].into()));
     }
 }

@@ -36,10 +36,13 @@ pub(crate) async fn wait_for_endpoint(
     chosen: Option<IpAddr>,
 ) -> Endpoint {
     loop {
-        let discovered = cluster.look();
-        let reason = match discovered {
+        cluster.look();
+        let reason = match cluster.discovered() {
             Some(discovered) => match endpoint_problem(entered, chosen.unwrap_or(discovered.vtep)) {
-                None => return Endpoint::Known(discovered),
+                None => {
+                    cluster.hold(discovered.vtep);
+                    return Endpoint::Known(discovered);
+                }
                 Some(problem) => {
                     let reason = problem.message.clone();
                     cluster.report(vec![problem]);

@@ -1,0 +1,292 @@
+//! Workers that a cluster tells who they are: with an API server that is there, that says odd things, and that is away.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::api_server::{ApiServer, Fault, Verb, What, node};
+use tests::fabric::{Fabric, Family, LAN, MACS};
+use tests::host::Host;
+use tests::overlay::{Reflector, Worker, attach};
+use tests::ping::Flow;
+use tests::{http, wait};
+
+const HTTP: &str = "127.0.0.1:9181";
+const API: &str = "10.0.0.99:8080";
+/// `key` in base64, as a Secret has it.
+const KEY: &str = "a2V5";
+
+/// An underlay with an API server on it.
+struct Cluster {
+    fabric: Fabric,
+    api: ApiServer,
+    kubeconfig: PathBuf,
+    _host: Host,
+}
+
+impl Cluster {
+    /// With the Secret of the key.
+    fn new() -> Self {
+        let fabric = Fabric::empty(Family::V4);
+        let host = fabric.host("api", 99);
+        let api = ApiServer::on(&host, API.parse::<SocketAddr>().unwrap());
+        let kubeconfig = api.kubeconfig(host.directory());
+        api.apply("secrets", json!({"metadata": {"name": "megalos-bgp"}, "data": {"md5": KEY}}));
+        Self { fabric, api, kubeconfig, _host: host }
+    }
+
+    /// The reflectors that the Service lists.
+    fn list_reflectors(&self, numbers: &[usize]) {
+        let endpoint = |number: &usize| {
+            json!({"addresses": [format!("10.0.0.{number}")], "conditions": {"ready": false},
+                "targetRef": {"kind": "Pod", "uid": format!("rr{number}")}})
+        };
+        let endpoints: Vec<Value> = numbers.iter().map(endpoint).collect();
+        self.api.apply(
+            "endpointslices",
+            json!({"metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "megalos-reflector"}},
+                "addressType": "IPv4", "ports": [{"name": "bgp", "port": 1179}], "endpoints": endpoints}),
+        );
+    }
+
+    fn reflector(&self, number: usize) -> Reflector {
+        let host = self.fabric.host(&format!("rr{number}"), number);
+        let config = format!(
+            "listen = [\"10.0.0.{number}:1179\"]\ncluster_id = \"10.0.0.1\"\n[[accept]]\nprefix = \"10.0.0.0/24\"\npassword = \"key\"\n"
+        );
+        Reflector::configured(host, &config)
+    }
+
+    /// The worker of the Node `nINDEX` with the address of that host, which the API server need not know.
+    fn worker(&self, index: usize) -> Worker {
+        let host = self.fabric.host(&format!("w{index}"), 10 + index);
+        Worker::of_node(host, &format!("n{index}"), &self.kubeconfig, &["--http", HTTP])
+    }
+
+    /// Two workers that the cluster knows, with a session to each listed reflector.
+    fn workers(&self) -> [Worker; 2] {
+        let workers = [1, 2].map(|index| {
+            self.api.apply("nodes", node(&format!("n{index}"), &[&format!("10.0.0.{}", 10 + index)]));
+            self.worker(index)
+        });
+        for worker in &workers {
+            wait_for_sessions(worker);
+        }
+        workers
+    }
+
+    /// Waits until the Node's condition has this status and reason; its message.
+    fn wait_condition(&self, node: &str, status: &str, reason: &str) -> String {
+        wait::until(&format!("MegalosReady of {node} to be {status}, {reason}"), || {
+            let object = self.api.get("nodes", node).ok_or("there is no such Node")?;
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let found = conditions.iter().find(|condition| condition["type"] == "MegalosReady");
+            match found {
+                Some(found) if found["status"] == status && found["reason"] == reason => {
+                    Ok(found["message"].as_str().unwrap_or_default().to_owned())
+                }
+                other => Err(format!("it is {other:?}")),
+            }
+        })
+    }
+
+    /// The reasons of all Events so far.
+    fn events(&self) -> BTreeSet<String> {
+        let reason = |name: &String| Some(self.api.get("events", name)?["reason"].as_str()?.to_owned());
+        self.api.names("events").iter().filter_map(reason).collect()
+    }
+}
+
+fn wait_for_sessions(worker: &Worker) {
+    wait::until("the worker to serve", || daemon::control::ask(&worker.control(), daemon::show::Topic::Peers));
+    worker.wait_established();
+}
+
+fn metric(worker: &Worker, line: &str) -> bool {
+    let (_, text) = http::get(&worker.host, HTTP, "/metrics");
+    text.lines().any(|found| found == line)
+}
+
+/// One device on each worker, on the LAN.
+fn devices(workers: &[Worker; 2]) -> [Host; 2] {
+    [0, 1].map(|index| {
+        let device = Host::new(&format!("pc{}", index + 1));
+        workers[index].attach(&device, LAN, MACS[index], &format!("192.168.1.{}/24", index + 1));
+        device
+    })
+}
+
+#[test]
+fn a_worker_takes_address_reflectors_and_key_from_the_cluster_and_needs_it_no_more() {
+    let cluster = Cluster::new();
+    let mut reflector = cluster.reflector(1);
+    cluster.list_reflectors(&[1]);
+    let mut workers = cluster.workers();
+    let devices = devices(&workers);
+    devices[0].wait_pings("192.168.1.2");
+    assert_eq!(cluster.wait_condition("n1", "True", "Ready"), "the LANs of this node work");
+    wait::until_true("readiness", || http::get(&workers[0].host, HTTP, "/readyz").0 == 200);
+    assert!(metric(&workers[0], "megalos_cluster_api_up{resource=\"nodes\"} 1"));
+    let flow = Flow::start(&devices[0], "192.168.1.2");
+    // A worker is killed and comes back, a pod comes, a reflector comes back: all without the API server.
+    cluster.api.leave();
+    workers[0].kill(Signal::SIGKILL);
+    workers[0].restart();
+    wait_for_sessions(&workers[0]);
+    let late = Host::new("late");
+    workers[0].attach(&late, LAN, MACS[2], "192.168.1.3/24");
+    late.wait_pings("192.168.1.2");
+    reflector.kill(Signal::SIGKILL);
+    reflector.restart();
+    wait_for_sessions(&workers[0]);
+    wait_for_sessions(&workers[1]);
+    for worker in &workers {
+        assert_eq!(http::get(&worker.host, HTTP, "/healthz").0, 200);
+        assert_eq!(http::get(&worker.host, HTTP, "/readyz").0, 200);
+    }
+    wait::until_true("the outage in the metrics", || {
+        metric(&workers[0], "megalos_cluster_api_up{resource=\"nodes\"} 0")
+    });
+    assert_eq!(flow.stop().lost, Vec::<u64>::new());
+    // When it is back it is followed again.
+    cluster.api.come_back();
+    wait::until_true("the API server to be heard", || {
+        metric(&workers[0], "megalos_cluster_api_up{resource=\"nodes\"} 1")
+    });
+}
+
+#[test]
+fn a_node_that_cannot_be_served_yet_says_why_to_everybody_and_is_served_once_that_is_mended() {
+    let cluster = Cluster::new();
+    let _reflector = cluster.reflector(1);
+    cluster.list_reflectors(&[1]);
+    // The very first start, and there is no API server.
+    cluster.api.leave();
+    let worker = cluster.worker(1);
+    let device = Host::new("pc");
+    let refusal = || {
+        let wanted = attach(&device, LAN, MACS[0], "192.168.1.1/24");
+        worker.try_attach(&device, wanted).err().map(|error| format!("{error:?} {error}")).unwrap_or_default()
+    };
+    wait::until_true("the CNI socket", || worker.host.directory().join("cni.sock").exists());
+    wait::until("an ADD to be told why it has to wait", || {
+        let text = refusal();
+        if text.contains("list nodes") && text.contains("(11)") { Ok(()) } else { Err(text) }
+    });
+    assert_eq!(http::get(&worker.host, HTTP, "/healthz").0, 200);
+    assert_eq!(http::get(&worker.host, HTTP, "/readyz").0, 503);
+    cluster.api.apply("nodes", node("old", &["10.0.0.11"]));
+    let cases: [(&[&str], &str, &str); 3] = [
+        (&[], "NoInternalIP", "--node-ip"),
+        (&["10.0.0.77"], "VtepNotLocal", "is on no interface"),
+        (&["10.0.0.11"], "DuplicateInternalIP", "kubectl delete node"),
+    ];
+    for (addresses, reason, cure) in cases {
+        cluster.api.apply("nodes", node("n1", addresses));
+        cluster.api.come_back();
+        let message = cluster.wait_condition("n1", "False", reason);
+        assert!(message.contains(cure), "{reason}: {message}");
+        wait::until_true(&format!("the Event {reason}"), || cluster.events().contains(reason));
+        assert!(metric(&worker, &format!("megalos_node_problems{{reason=\"{reason}\"}} 1")));
+        assert!(worker.host.log("megalos-speaker").contains(cure), "{reason} in the log");
+        let text = refusal();
+        assert!(text.contains(cure) && text.contains("(11)"), "{reason}: {text}");
+        assert_eq!(http::get(&worker.host, HTTP, "/healthz").0, 200);
+        assert_eq!(http::get(&worker.host, HTTP, "/readyz").0, 503);
+    }
+    cluster.api.delete("nodes", "old");
+    wait_for_sessions(&worker);
+    worker.attach(&device, LAN, MACS[0], "192.168.1.1/24");
+    cluster.wait_condition("n1", "True", "Ready");
+    wait::until_true("no problem in the metrics", || {
+        !http::get(&worker.host, HTTP, "/metrics").1.contains("megalos_node_problems{")
+    });
+    // What is wrong later takes away nothing that works.
+    cluster.api.apply("nodes", node("n1", &[]));
+    cluster.wait_condition("n1", "False", "NoInternalIP");
+    assert_eq!(http::get(&worker.host, HTTP, "/readyz").0, 200);
+    assert_eq!(worker.peers().iter().filter(|peer| peer.state == "Established").count(), 1);
+}
+
+#[test]
+fn a_reflector_is_let_go_only_when_another_one_has_said_what_it_knew() {
+    let cluster = Cluster::new();
+    let first = cluster.reflector(1);
+    cluster.list_reflectors(&[1]);
+    let workers = cluster.workers();
+    let devices = devices(&workers);
+    let flow = Flow::start(&devices[0], "192.168.1.2");
+    let reflectors = || workers[0].peers().into_iter().map(|peer| peer.address).collect::<Vec<_>>();
+    // No address at all removes nobody; nor does one at which nobody is.
+    cluster.list_reflectors(&[]);
+    cluster.list_reflectors(&[2]);
+    wait::until_true("the new reflector to be dialled", || reflectors().contains(&"10.0.0.2".to_owned()));
+    flow.wait_for_replies(10);
+    assert_eq!(reflectors(), ["10.0.0.1", "10.0.0.2"]);
+    let message = cluster.wait_condition("n1", "False", "ReflectorUnreachable");
+    assert!(message.contains("10.0.0.2") && !message.contains("10.0.0.1"), "{message}");
+    let _second = cluster.reflector(2);
+    for worker in &workers {
+        wait::until_true("the old reflector to be let go", || {
+            let peers = worker.peers();
+            peers.len() == 1 && peers[0].address == "10.0.0.2" && peers[0].state == "Established"
+        });
+    }
+    cluster.wait_condition("n1", "True", "Ready");
+    assert!(first.peers().iter().all(|peer| peer.state != "Established"));
+    flow.wait_for_replies(10);
+    assert_eq!(flow.stop().lost, Vec::<u64>::new());
+}
+
+#[test]
+fn a_node_with_another_address_starts_again_and_nobody_else_notices() {
+    let cluster = Cluster::new();
+    let _reflector = cluster.reflector(1);
+    cluster.list_reflectors(&[1]);
+    let mut workers = cluster.workers();
+    cluster.api.apply("nodes", node("n3", &["10.0.0.13"]));
+    let third = cluster.worker(3);
+    wait_for_sessions(&third);
+    let devices = devices(&workers);
+    let other = Host::new("pc3");
+    third.attach(&other, LAN, MACS[2], "192.168.1.3/24");
+    let flow = Flow::start(&devices[1], "192.168.1.3");
+    devices[0].wait_pings("192.168.1.3");
+    // The cluster says it before the node has it: nothing is given up for an address that cannot be used.
+    cluster.api.apply("nodes", node("n1", &["10.0.0.21"]));
+    cluster.wait_condition("n1", "False", "VtepNotLocal");
+    assert!(devices[0].pings("192.168.1.3"));
+    workers[0].host.sh("ip address add 10.0.0.21/24 dev eth0 && ip address del 10.0.0.11/24 dev eth0");
+    wait::until_true("the worker to end", || {
+        workers[0].host.log("megalos-speaker").contains("is 10.0.0.21 now and was 10.0.0.11: the worker starts again")
+    });
+    workers[0].kill(Signal::SIGKILL);
+    workers[0].restart();
+    wait_for_sessions(&workers[0]);
+    third.wait_row(LAN, MACS[0], Some([10, 0, 0, 21].into()));
+    devices[0].wait_pings("192.168.1.3");
+    cluster.wait_condition("n1", "True", "Ready");
+    assert_eq!(flow.stop().lost, Vec::<u64>::new());
+}
+
+#[test]
+fn a_cluster_that_refuses_reports_costs_nothing_but_the_reports() {
+    let cluster = Cluster::new();
+    let _reflector = cluster.reflector(1);
+    cluster.list_reflectors(&[1]);
+    for verb in [Verb::Patch, Verb::Create] {
+        for resource in ["nodes", "events"] {
+            cluster.api.fault(Fault::always(verb, resource, What::Status(403)));
+        }
+    }
+    let workers = cluster.workers();
+    let devices = devices(&workers);
+    devices[0].wait_pings("192.168.1.2");
+    wait::until_true("the refusal to be explained", || {
+        workers[0].host.log("megalos-speaker").contains("resources: [\"nodes/status\"], verbs: [\"patch\"]")
+    });
+    cluster.api.mend();
+    cluster.wait_condition("n1", "True", "Ready");
+}
