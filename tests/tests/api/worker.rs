@@ -144,7 +144,7 @@ fn a_worker_takes_address_reflectors_and_key_from_the_cluster_and_needs_it_no_mo
     wait_for_sessions(&workers[1]);
     for worker in &workers {
         assert_eq!(http::get(&worker.host, HTTP, "/healthz").0, 200);
-        assert_eq!(http::get(&worker.host, HTTP, "/readyz").0, 200);
+        wait::until_true("readiness", || http::get(&worker.host, HTTP, "/readyz").0 == 200);
     }
     wait::until_true("the outage in the metrics", || {
         metric(&workers[0], "megalos_cluster_api_up{resource=\"nodes\"} 0")
@@ -203,6 +203,7 @@ fn a_node_that_cannot_be_served_yet_says_why_to_everybody_and_is_served_once_tha
     wait::until_true("no problem in the metrics", || {
         !http::get(&worker.host, HTTP, "/metrics").1.contains("megalos_node_problems{")
     });
+    wait::until_true("readiness", || http::get(&worker.host, HTTP, "/readyz").0 == 200);
     // What is wrong later takes away nothing that works.
     cluster.api.apply("nodes", node("n1", &[]));
     cluster.wait_condition("n1", "False", "NoInternalIP");
@@ -258,7 +259,7 @@ fn a_node_with_another_address_starts_again_and_nobody_else_notices() {
     cluster.api.apply("nodes", node("n1", &["10.0.0.21"]));
     cluster.wait_condition("n1", "False", "VtepNotLocal");
     assert!(devices[0].pings("192.168.1.3"));
-    workers[0].host.sh("ip address add 10.0.0.21/24 dev eth0 && ip address del 10.0.0.11/24 dev eth0");
+    workers[0].host.sh("ip address del 10.0.0.11/24 dev eth0 && ip address add 10.0.0.21/24 dev eth0");
     wait::until_true("the worker to end", || {
         workers[0].host.log("megalos-speaker").contains("is 10.0.0.21 now and was 10.0.0.11: the worker starts again")
     });
