@@ -1,3 +1,5 @@
-//! On a real Kubernetes cluster.
+//! On a real Kubernetes cluster; Megalos in it is seen as its users see it, by kubectl.
 
 mod bed;
+mod first_lan;
+mod manifests;
