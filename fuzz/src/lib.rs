@@ -20,6 +20,7 @@ pub mod mutate;
 pub mod naive;
 pub mod netlink;
 pub mod octets;
+pub mod plugin;
 pub mod reflect;
 pub mod rib;
 pub mod session;
@@ -30,7 +31,8 @@ pub mod verdict;
 pub type Run = fn(&[u8]);
 
 /// All targets by their names.
-pub const TARGETS: [(&str, Run); 13] = [
+pub const TARGETS: [(&str, Run); 14] = [
+    ("cni_plugin", plugin::run),
     ("cni_socket", cni::run),
     ("config_files", config::run),
     ("control_socket", control::run),

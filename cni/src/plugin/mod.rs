@@ -52,6 +52,9 @@
 //!   { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": { "type": "host-local", "subnet": "10.244.0.0/24" } },
 //!   { "type": "megalos", "vni": 100, "interface": "lan0" } ] }
 //! ```
+//!
+//! The CNI project's plugins (1.1) take every address of a chain's result for one of `eth0` when they CHECK. Where `lan0`
+//! is given addresses and the runtime calls CHECK, the list needs `"disableCheck": true`.
 
 pub mod announce;
 pub mod config;
