@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tests::cluster::binaries::MODULES;
 use tests::cluster::debian::Debian;
+use tests::cluster::forward;
 use tests::cluster::network::Families;
 use tests::cluster::node::Node;
 use tests::cluster::{Cluster, Config, Result};
@@ -59,6 +60,9 @@ enum Order {
         /// The tar
         tar: PathBuf,
     },
+    /// Serve the API on this machine's loopback: what `up` starts
+    #[command(hide = true)]
+    Forward,
     /// Run a command with KUBECONFIG set and kubectl at hand; the cluster ends with it
     Run {
         #[command(flatten)]
@@ -139,11 +143,14 @@ fn run(order: Order) -> Result<ExitCode> {
         }
         Order::Up(shape) => {
             let mut cluster = Cluster::background(shape.config())?;
+            let program = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
+            forward::start(cluster.keeper(), &program, &["forward"])?;
             shape.install(&mut cluster)?;
             print(&cluster);
         }
         Order::Install => Cluster::attach()?.install_megalos()?,
-        Order::Down => Cluster::attach()?.down()?,
+        Order::Down => Cluster::end_background()?,
+        Order::Forward => forward::serve(Cluster::attach()?.keeper())?.join().map_err(|_| "the thread ended")?,
         Order::Status => print(&Cluster::attach()?),
         Order::Kubectl { arguments } => return wait(Cluster::attach()?.kubectl_command()?.args(arguments)),
         Order::Sh { node, line } => {
@@ -190,7 +197,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 fn print(cluster: &Cluster) {
-    println!("KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("KUBECONFIG={}", forward::kubeconfig(cluster.keeper()).display());
     for node in cluster.nodes() {
         let power = if node.process().is_some() { "on" } else { "off" };
         println!("{}\t{}\t{power}", node.name(), node.addresses().join(","));

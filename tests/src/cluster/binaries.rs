@@ -221,14 +221,21 @@ pub(super) fn users_own(name: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// An older Go cannot fetch the toolchain that go.mod asks for.
+const GO_MINOR: u32 = 21;
+
 fn require_go() -> Result<()> {
     let output = Command::new("go").arg("version").output();
-    if output.is_ok_and(|output| output.status.success()) {
+    let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let minor = found.split_once("go1.").and_then(|(_, rest)| rest.split(['.', ' ', 'r']).next()?.parse::<u32>().ok());
+    if minor.is_some_and(|minor| minor >= GO_MINOR) {
         return Ok(());
     }
-    Err("the programs of the cluster are built from Go modules, and there is no `go`: install Go 1.26 or newer, or put \
-         the programs into a directory and name it in KUBEBUILDER_ASSETS"
-        .to_owned())
+    let found = if found.is_empty() { "there is no `go`" } else { &found };
+    Err(format!(
+        "the programs of the cluster are built from Go modules by Go 1.{GO_MINOR} or newer, but {found}: install it from \
+         go.dev/dl or your distribution, or put the programs into a directory and name it in KUBEBUILDER_ASSETS"
+    ))
 }
 
 /// Held while a program is made; the kernel lets go of it when the process ends, however it ends.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::binaries::KUBERNETES;
 use super::debian::Debian;
 use super::keeper::Keeper;
-use super::network::{self, API_PORT, API_SERVICE, Families, PODS, SERVICES};
+use super::network::{self, API_PORT, API_SERVICE, Families, PODS, ROUTER, SERVICES};
 use super::pki::{self, Pki};
 use super::process::until;
 use super::{Result, kubectl};
@@ -118,7 +118,7 @@ fn api_arguments(keeper: &Keeper) -> Vec<String> {
         "--etcd-servers=http://127.0.0.1:2379".to_owned(),
         "--bind-address=::".to_owned(),
         format!("--secure-port={API_PORT}"),
-        "--advertise-address=192.0.2.1".to_owned(),
+        format!("--advertise-address={ROUTER}"),
         format!("--cert-dir={}", keeper.directory().join("certificates").display()),
         format!("--tls-cert-file={}", file("apiserver.crt")),
         format!("--tls-private-key-file={}", file("apiserver.key")),

@@ -25,6 +25,7 @@
 //! | [`megalos`] | Megalos, installed as its users do it |
 //! | [`multus`] | Multus' image and manifest |
 //! | [`kubectl`] | kubectl on the underlay |
+//! | [`forward`] | the API on a port of this machine, for programs that are not on the underlay |
 //! | [`disturb`] | power, addresses, the API: what tests do to a cluster, and the way back |
 //! | [`shared()`] | one cluster for all tests of a binary, for one test at a time |
 //!
@@ -42,6 +43,7 @@ pub mod binaries;
 pub mod control_plane;
 pub mod debian;
 pub mod disturb;
+pub mod forward;
 pub mod image;
 pub mod images;
 pub mod keeper;
@@ -139,7 +141,19 @@ impl Cluster {
         }
         let path = directory().join(BACKGROUND);
         remove_files(&path);
-        Self::start(config, &path, Life::Background)
+        Self::start(config, &path, Life::Background).map_err(|error| {
+            let logs = path.join("logs");
+            format!("{error}; what runs of it stays until `down`, its logs are in {}", logs.display())
+        })
+    }
+
+    /// Ends the cluster that outlived the process that started it, or what there is of one that did not get up.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or something stays.
+    pub fn end_background() -> Result<()> {
+        Keeper::attach(&directory().join(BACKGROUND)).ok_or("no cluster is up")?.end()
     }
 
     /// The cluster that outlived the process that started it.

@@ -4,6 +4,7 @@
 //! to node, as in a data centre whose routers know every node's pod network.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ use super::keeper::Keeper;
 
 /// The router and the control plane.
 const FIRST: u8 = 1;
+/// The IPv4 address of the router and the control plane.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, FIRST);
 /// Pods of all nodes.
 pub const PODS: &str = "10.244.0.0/16";
 /// Services.
@@ -96,7 +99,7 @@ pub fn with_length(address: &str) -> String {
 
 /// The URL of the API on the underlay.
 pub fn server() -> String {
-    format!("https://192.0.2.{FIRST}:{API_PORT}")
+    format!("https://{ROUTER}:{API_PORT}")
 }
 
 /// Makes the switch with the router's addresses.

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use tests::cluster::binaries::KUBERNETES;
+use tests::cluster::forward;
 use tests::cluster::images::TOOLS;
 use tests::cluster::network::Families;
 use tests::cluster::{Cluster, Config, shared};
@@ -145,6 +147,16 @@ fn a_host_outside_kubernetes_shares_the_underlay() {
     for node in cluster.nodes() {
         host.wait_pings(&node.address());
     }
+}
+
+#[test]
+fn programs_of_this_machine_reach_the_api_by_its_loopback() {
+    let cluster = shared();
+    forward::serve(cluster.keeper()).unwrap_or_else(|error| panic!("{error}"));
+    let mut command = Command::new(KUBERNETES.program("kubectl").unwrap_or_else(|error| panic!("{error}")));
+    let output = command.env("KUBECONFIG", forward::kubeconfig(cluster.keeper())).args(["get", "nodes"]).output();
+    let output = output.unwrap_or_else(|error| panic!("{error}"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("node3"), "{output:?}");
 }
 
 #[test]
