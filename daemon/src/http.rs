@@ -40,6 +40,11 @@ impl Readiness {
     }
 }
 
+/// How often a main loop turns at least, so that it can say that it does.
+pub const TURN: Duration = Duration::from_secs(1);
+/// How long a main loop may be busy with one thing.
+const MAIN_LOOP_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Signs of life of what must not stand still, each for a time; shared between those and `/healthz`.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Mutex<BTreeMap<&'static str, Instant>>>);
@@ -48,6 +53,11 @@ impl Health {
     /// `who` lives, and says so again before `until`.
     pub fn lives(&self, who: &'static str, until: Instant) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(who, until);
+    }
+
+    /// The main loop turns.
+    pub fn turns(&self) {
+        self.lives("the main loop", Instant::now() + MAIN_LOOP_PATIENCE);
     }
 
     /// Who should have given a sign of life before `now`, and how long ago.

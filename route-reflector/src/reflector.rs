@@ -9,7 +9,7 @@ use bgp_core::session::StopReason;
 use bgp_io::{Event, Evidence, Incoming, Io, Speaker, Who, rules};
 use daemon::control::{Answer, Pending};
 use daemon::descriptors;
-use daemon::http::{Readiness, Vitals};
+use daemon::http::{TURN, Vitals};
 use daemon::options::Settings as _;
 use daemon::routes::route_rows;
 use daemon::service::{Service, ServiceEvent};
@@ -46,8 +46,7 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     config.log_limit_octets = settings.limits.shared_log_octets;
     config.dead_destinations_limit = settings.limits.withdrawn_routes;
     let speaker = Speaker::new(config, io);
-    let mut reflector =
-        Reflector { speaker, options, settings, metrics, ready: vitals.ready, max_dynamic_peers, kubernetes };
+    let mut reflector = Reflector { speaker, options, settings, metrics, vitals, max_dynamic_peers, kubernetes };
     reflector.update_cluster();
     reflector.configure_peers()?;
     reflector.speaker.io().open().map_err(|error| error.to_string())?;
@@ -82,7 +81,7 @@ struct Reflector {
     options: Options,
     settings: Settings,
     metrics: SpeakerMetrics,
-    ready: Readiness,
+    vitals: Vitals,
     max_dynamic_peers: usize,
     kubernetes: Option<Kubernetes>,
 }
@@ -90,6 +89,8 @@ struct Reflector {
 impl Reflector {
     async fn main_loop(mut self, mut events: mpsc::Receiver<Event>, mut service: Service) -> Result<(), String> {
         let mut batch = Vec::with_capacity(EVENT_BATCH);
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.speaker.next_deadline();
             tokio::select! {
@@ -98,6 +99,7 @@ impl Reflector {
                         return Err("all session tasks have ended; restart the reflector".into());
                     }
                 }
+                _ = turns.tick() => self.vitals.health.turns(),
                 () = sleep_until(deadline) => {
                     self.hold();
                     self.speaker.handle_timeout();
@@ -126,7 +128,7 @@ impl Reflector {
                 }
             }
             self.speaker.flush();
-            self.ready.set(self.speaker.rib.is_synchronised());
+            self.vitals.ready.set(self.speaker.rib.is_synchronised());
         }
         let reason = if self.options.flush_on_exit { StopReason::HardReset } else { StopReason::Restart };
         tracing::info!("leaving");

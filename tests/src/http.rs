@@ -1,5 +1,6 @@
 //! The daemons' HTTP endpoints, asked from inside a host.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -13,7 +14,16 @@ use crate::inside;
 ///
 /// If nobody answers, or not in HTTP.
 pub fn get(host: &Host, address: &str, path: &str) -> (u16, String) {
-    let answer = inside::run(&host.open(), || {
+    get_in(&host.open(), address, path)
+}
+
+/// As [`get`], asked in this network namespace.
+///
+/// # Panics
+///
+/// As [`get`].
+pub fn get_in(namespace: &File, address: &str, path: &str) -> (u16, String) {
+    let answer = inside::run(namespace, || {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;

@@ -1,15 +1,11 @@
-//! Signs of life for `/healthz`: that the main loop turns, and that the dataplane's thread answers. Neither depends on
-//! anybody outside of this node.
+//! A sign of life for `/healthz` beside the main loop's: that the dataplane's thread answers. Neither depends on anybody outside
+//! of this node.
 
 use std::time::{Duration, Instant};
 
 use daemon::http::Health;
 use dataplane::actor::Handle;
 
-/// Who turns the main loop, for people.
-pub(crate) const MAIN_LOOP: &str = "the main loop";
-/// How long the main loop may be busy with one thing.
-pub(crate) const MAIN_LOOP_PATIENCE: Duration = Duration::from_secs(60);
 /// Who answers for the kernel.
 const DATAPLANE: &str = "the dataplane's thread";
 /// How long a batch may take: the kernel alone may need half a minute for an answer while thousands of devices go.

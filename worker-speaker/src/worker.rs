@@ -23,7 +23,7 @@ use bytes::BytesMut;
 use cni::{ErrorCode, ErrorReply};
 use daemon::control::{Answer, Pending};
 use daemon::descriptors;
-use daemon::http::Vitals;
+use daemon::http::{TURN, Vitals};
 use daemon::options::Settings as _;
 use daemon::service::{Service, ServiceEvent};
 use daemon::show::{Rows, Topic};
@@ -46,14 +46,11 @@ use crate::kubernetes::{Cluster, Steering};
 use crate::metrics::Metrics;
 use crate::settings::{Options, Overlay, RouteTargetForm, STATE_DIRECTORY, Settings};
 use crate::show;
-use crate::vitals::{MAIN_LOOP, MAIN_LOOP_PATIENCE};
 
 /// Events that may wait before sessions stop reading.
 const EVENT_QUEUE: usize = 1_024;
 /// Events taken at once, between two rounds outwards.
 const EVENT_BATCH: usize = 256;
-/// How often the main loop turns at least.
-const TURN: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long a start waits for a reflector to say what others have, before it counts as complete without.
 const SYNC_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -230,7 +227,7 @@ impl Worker {
                 () = tokio::time::sleep_until(deadline.into()) => self.handle_timeout(),
                 () = Steering::changed(&mut self.steering) => self.cluster_changed(),
                 _ = turns.tick() => {
-                    self.vitals.health.lives(MAIN_LOOP, Instant::now() + MAIN_LOOP_PATIENCE);
+                    self.vitals.health.turns();
                     self.check_node()?;
                 }
                 request = service.next() => match request {

@@ -125,7 +125,24 @@ fn labels(text: &str) -> Vec<(String, String)> {
     pairs.map(|(key, value)| (key.to_owned(), value.trim_start_matches('=').to_owned())).collect()
 }
 
+/// What there is of resources that others have defined, if the path asks for that.
+fn definitions(path: &str, shared: &Shared) -> Option<Result<Value, Refusal>> {
+    let group = path.strip_prefix("/apis/")?.strip_suffix("/v1")?;
+    let names = shared.state().names("customresourcedefinitions");
+    let of_group = names.iter().filter_map(|name| name.strip_suffix(group)?.strip_suffix('.'));
+    let resources: Vec<_> = of_group
+        .map(|name| json!({"name": name, "singularName": "", "namespaced": true, "kind": "X", "verbs": ["list"]}))
+        .collect();
+    if resources.is_empty() {
+        return Some(Err(not_found("path", path)));
+    }
+    Some(Ok(json!({"kind": "APIResourceList", "groupVersion": format!("{group}/v1"), "resources": resources})))
+}
+
 async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Cut> {
+    if let Some(result) = definitions(request.uri().path(), &shared) {
+        return Ok(result.map_or_else(refusal, |list| answer(200, list.to_string().into_bytes())));
+    }
     let Some(asked) = Asked::of(&request) else { return Ok(refusal(not_found("path", request.uri().path()))) };
     let fault = {
         let mut state = shared.state();

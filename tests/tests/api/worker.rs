@@ -27,8 +27,20 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// With the Secret of the key.
+    /// With the Secret of the key, and Multus.
     fn new() -> Self {
+        let cluster = Self::bare();
+        cluster.install_multus();
+        cluster
+    }
+
+    fn install_multus(&self) {
+        let name = "network-attachment-definitions.k8s.cni.cncf.io";
+        self.api.apply("customresourcedefinitions", json!({"metadata": {"name": name}}));
+    }
+
+    /// With the Secret of the key.
+    fn bare() -> Self {
         let fabric = Fabric::empty(Family::V4);
         let host = fabric.host("api", 99);
         let api = ApiServer::on(&host, API.parse::<SocketAddr>().unwrap());
@@ -275,8 +287,34 @@ fn a_node_with_another_address_starts_again_and_nobody_else_notices() {
 }
 
 #[test]
-fn a_cluster_that_refuses_reports_costs_nothing_but_the_reports() {
+fn a_vni_of_the_node_s_own_vxlan_is_reported_and_one_that_takes_the_port_as_well() {
     let cluster = Cluster::new();
+    let _reflector = cluster.reflector(1);
+    cluster.list_reflectors(&[1]);
+    cluster.api.apply("nodes", node("n1", &["10.0.0.11"]));
+    let host = cluster.fabric.host("w1", 11);
+    let foreign = |id: &str| format!("ip link add foreign type vxlan {id} dstport 4789 local 10.0.0.11");
+    host.sh(&foreign("id 4096"));
+    let mut worker = Worker::of_node(host, "n1", &cluster.kubeconfig, &["--http", HTTP]);
+    wait_for_sessions(&worker);
+    let message = cluster.wait_condition("n1", "True", "VniReserved");
+    assert!(message.contains("VNI 4096") && message.contains("foreign"), "{message}");
+    wait::until_true("the Event", || cluster.events().contains("VniReserved"));
+    assert!(metric(&worker, "megalos_node_problems{reason=\"VniReserved\"} 1"));
+    assert!(worker.host.log("megalos-speaker").contains("give the LAN another VNI"));
+    let device = Host::new("pc");
+    worker.attach(&device, LAN, MACS[0], "192.168.1.1/24");
+    worker.kill(Signal::SIGTERM);
+    worker.host.sh("ip link del foreign");
+    worker.host.sh(&format!("{} && ip link set foreign up", foreign("external")));
+    worker.restart();
+    let message = cluster.wait_condition("n1", "False", "VxlanPortTaken");
+    assert!(message.contains("foreign") && message.contains("another UDP port"), "{message}");
+}
+
+#[test]
+fn a_cluster_that_refuses_reports_costs_nothing_but_the_reports() {
+    let cluster = Cluster::bare();
     let _reflector = cluster.reflector(1);
     cluster.list_reflectors(&[1]);
     for verb in [Verb::Patch, Verb::Create] {
@@ -291,5 +329,8 @@ fn a_cluster_that_refuses_reports_costs_nothing_but_the_reports() {
         workers[0].host.log("megalos-speaker").contains("resources: [\"nodes/status\"], verbs: [\"patch\"]")
     });
     cluster.api.mend();
+    let message = cluster.wait_condition("n1", "True", "MultusMissing");
+    assert!(message.contains("deploy/components/multus"), "{message}");
+    cluster.install_multus();
     cluster.wait_condition("n1", "True", "Ready");
 }

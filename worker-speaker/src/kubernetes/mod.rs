@@ -18,17 +18,22 @@ mod waiting;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cluster::client;
 use cluster::metrics::WatchMetrics;
+use cluster::multus;
 use cluster::nodes::NodeRecord;
 use cluster::reflectors::{self, SliceRecord};
 use cluster::report::{Problem, Report, Reporter};
 use cluster::secret::{self, Content};
 use cluster::watch::{self, Config, Watched};
 use k8s_openapi::api::core::v1::Node;
-use kube::Api;
+use kube::{Api, Client};
 use prometheus::{IntGaugeVec, Opts, Registry};
+use tokio::task::JoinSet;
 
 use self::picture::Picture;
 use crate::settings::{ClusterSettings, Discovered};
@@ -54,6 +59,22 @@ pub(crate) struct Cluster {
     reported: BTreeSet<Problem>,
     problems: IntGaugeVec,
     metrics: WatchMetrics,
+    lacks_multus: Arc<AtomicBool>,
+    _tasks: JoinSet<()>,
+}
+
+/// How often it is asked for Multus while it is missing, and while it is there.
+const MULTUS_INTERVALS: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(600)];
+
+/// Looks now and then whether Multus is there; while that is not known it is not missed.
+async fn look_for_multus(client: Client, lacks: Arc<AtomicBool>) {
+    loop {
+        if let Ok(served) = multus::definitions_served(&client).await {
+            lacks.store(!served, Ordering::Relaxed);
+        }
+        let [missing, there] = MULTUS_INTERVALS;
+        tokio::time::sleep(if lacks.load(Ordering::Relaxed) { missing } else { there }).await;
+    }
 }
 
 impl Cluster {
@@ -74,6 +95,8 @@ impl Cluster {
         let problems = problems.map_err(|error| error.to_string())?;
         registry.register(Box::new(problems.clone())).map_err(|error| error.to_string())?;
         let metrics = WatchMetrics::new(registry).map_err(|error| error.to_string())?;
+        let (lacks_multus, mut tasks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+        tasks.spawn(look_for_multus(client.clone(), Arc::clone(&lacks_multus)));
         let config = |file: &str| Config::for_many().kept_in(state.join(file));
         Ok(Self {
             nodes: watch::start(Api::<Node>::all(client.clone()), config("nodes.json"), NodeRecord::of),
@@ -84,6 +107,8 @@ impl Cluster {
             reported: BTreeSet::new(),
             problems,
             metrics,
+            lacks_multus,
+            _tasks: tasks,
         })
     }
 
@@ -133,6 +158,11 @@ impl Cluster {
     pub fn report(&mut self, others: Vec<Problem>) {
         let mut problems = self.picture.problems();
         problems.extend(others);
+        if self.lacks_multus.load(Ordering::Relaxed) {
+            // LANs work without it, for whoever calls the plugin by other means.
+            let message = multus::MISSING.to_owned();
+            problems.push(Problem { impairs: false, reason: "MultusMissing", message });
+        }
         let now: BTreeSet<Problem> = problems.iter().cloned().collect();
         if now != self.reported {
             for problem in now.difference(&self.reported) {

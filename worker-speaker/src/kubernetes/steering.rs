@@ -11,6 +11,7 @@ use daemon::options::Settings as _;
 
 use super::waiting::not_local;
 use super::{Cluster, is_local};
+use crate::core::HostProblem;
 use crate::settings::Settings;
 use crate::worker::Worker;
 
@@ -144,9 +145,17 @@ impl Worker {
             reason: problem.reason(),
             message: problem.to_string(),
         }));
+        problems.extend(self.core.host_problems().iter().map(host_problem));
         steering.cluster.report(problems);
         Ok(())
     }
+}
+
+/// What is wrong with the host, for the cluster. A VNI that nobody asks for is only worth knowing: a cluster network's own
+/// VXLAN has one for good.
+fn host_problem(problem: &HostProblem) -> Problem {
+    let impairs = !matches!(problem, HostProblem::VniReserved { members: 0, .. });
+    Problem { impairs, reason: problem.reason(), message: problem.to_string() }
 }
 
 fn unreachable(reflectors: &[IpAddr]) -> String {
@@ -179,6 +188,20 @@ impl Lacking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reserved_vni_impairs_only_those_who_are_on_it() {
+        let reserved = |members| HostProblem::VniReserved {
+            vni: bgp_core::types::Vni::new(4_096).unwrap(),
+            device: "vxlan.calico".into(),
+            udp_port: 4_789,
+            members,
+        };
+        let taken = HostProblem::PortTaken { device: "geneve".into(), udp_port: 4_789 };
+        for (problem, impairs) in [(reserved(0), false), (reserved(1), true), (taken, true)] {
+            assert_eq!(host_problem(&problem).impairs, impairs, "{problem}");
+        }
+    }
 
     #[test]
     fn a_reflector_is_lacking_when_it_was_without_a_session_for_long_enough_in_a_row() {

@@ -2,7 +2,7 @@
 //! done, and whoever asks is told why.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster::report::Problem;
 use cni::server::Received;
@@ -15,7 +15,6 @@ use super::Cluster;
 use crate::cni_server::CniRequest;
 use crate::doors::Doors;
 use crate::settings::Discovered;
-use crate::vitals::{MAIN_LOOP, MAIN_LOOP_PATIENCE};
 
 /// How often an address is looked for that is on no interface.
 const LOOK: Duration = Duration::from_secs(1);
@@ -54,7 +53,7 @@ pub(crate) async fn wait_for_endpoint(
                 cluster.ignorance()
             }
         };
-        doors.vitals.health.lives(MAIN_LOOP, Instant::now() + MAIN_LOOP_PATIENCE);
+        doors.vitals.health.turns();
         tokio::select! {
             () = cluster.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
