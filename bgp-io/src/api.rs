@@ -113,11 +113,26 @@ pub enum IoError {
         cure: &'static str,
     },
     /// The kernel has no TCP-MD5, or refuses the key.
-    #[error("TCP-MD5 key for {peer}: {source}; use a kernel with CONFIG_TCP_MD5SIG and a key of 1 to 80 bytes")]
+    #[error("TCP-MD5 key for {peer}: {source}; {cure}")]
     Key {
         /// For whom.
         peer: String,
         /// What the system said.
         source: std::io::Error,
+        /// What to do.
+        cure: &'static str,
     },
+}
+
+impl IoError {
+    /// The system refuses the key of a peer or prefix.
+    pub(crate) fn key(peer: impl std::fmt::Display, source: std::io::Error) -> Self {
+        let cure = match source.kind() {
+            std::io::ErrorKind::OutOfMemory => {
+                "the kernel has no room for so many keys on one socket: raise the sysctl net.core.optmem_max, or let peers share a key"
+            }
+            _ => "use a kernel with CONFIG_TCP_MD5SIG and a key of 1 to 80 bytes",
+        };
+        Self::Key { peer: peer.to_string(), source, cure }
+    }
 }

@@ -18,6 +18,7 @@ use crate::api::{Event, Incoming, IoError, PeerSpec, SessionId};
 use crate::clock::Clock;
 use crate::connection::LINGER;
 use crate::dial::check_key;
+use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::listener::{self, Admission};
 use crate::mailbox::{Leave, Mailbox};
@@ -32,7 +33,9 @@ pub struct Io {
     /// Where it listens, or will.
     sockets: Vec<(SocketAddr, Socket)>,
     accepting: Vec<JoinHandle<()>>,
-    prefix_keys: Vec<IpNet>,
+    keys: Keys,
+    /// Keys change in one step at the end of a batch.
+    in_batch: bool,
     peers: HashMap<PeerId, PeerEntry>,
     sessions: Arc<AtomicU64>,
     clock: Clock,
@@ -70,7 +73,8 @@ impl Io {
             admission,
             sockets,
             accepting: Vec::new(),
-            prefix_keys: Vec::new(),
+            keys: Keys::default(),
+            in_batch: false,
             peers: HashMap::new(),
             sessions: Arc::new(AtomicU64::new(1)),
             clock: Clock::new(),
@@ -111,21 +115,15 @@ impl Io {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses a key; then nothing has changed.
+    /// If the kernel refuses a key; then nobody else is let in than before.
     pub fn accept(&mut self, prefixes: &[(IpNet, Option<String>, bool)]) -> Result<(), IoError> {
-        let keys: Vec<_> =
-            prefixes.iter().filter_map(|(prefix, key, _)| Some((prefix.trunc(), key.as_ref()?))).collect();
-        for (prefix, key) in &keys {
-            check_key(*prefix, key).map_err(|source| IoError::Key { peer: prefix.to_string(), source })?;
+        for (prefix, key, _) in prefixes {
+            if let Some(key) = key {
+                check_key(*prefix, key).map_err(|source| IoError::key(prefix, source))?;
+            }
         }
-        let gone = std::mem::take(&mut self.prefix_keys);
-        for prefix in gone.iter().filter(|prefix| !keys.iter().any(|(kept, _)| kept == *prefix)) {
-            self.set_listener_key(*prefix, None)?;
-        }
-        for (prefix, key) in &keys {
-            self.set_listener_key(*prefix, Some(key))?;
-        }
-        self.prefix_keys = keys.into_iter().map(|(prefix, _)| prefix).collect();
+        self.keys.set_accepted(prefixes.iter().map(|(prefix, key, _)| (prefix.trunc(), key.clone())).collect());
+        self.update_keys()?;
         self.admission.set_prefixes(prefixes.iter().map(|(prefix, _, gtsm)| (*prefix, *gtsm)).collect());
         Ok(())
     }
@@ -143,17 +141,22 @@ impl Io {
             return Ok(());
         }
         if let Some(key) = &spec.key {
-            let refused = |source| IoError::Key { peer: address.to_string(), source };
-            check_key(IpNet::from(address), key).map_err(refused)?;
+            check_key(IpNet::from(address), key).map_err(|source| IoError::key(address, source))?;
         }
         if let Some(old) = &old
             && old.address.ip() != address
         {
             self.forget_address(peer, old);
         }
-        let old_key = old.filter(|old| old.address.ip() == address).and_then(|old| old.key);
-        if old_key != spec.key {
-            self.set_listener_key(IpNet::from(address), spec.key.as_deref())?;
+        self.keys.set_peer(address, spec.key.clone());
+        if !self.in_batch
+            && let Err(error) = self.update_keys()
+        {
+            match old.filter(|old| old.address.ip() == address) {
+                Some(old) => self.keys.set_peer(address, old.key),
+                None => self.keys.remove_peer(address),
+            }
+            return Err(error);
         }
         match self.peers.get_mut(&peer) {
             Some(entry) => {
@@ -169,6 +172,22 @@ impl Io {
             self.admission.add_peer(address, peer, &entry.mailbox);
         }
         Ok(())
+    }
+
+    /// Many peers change from here to [`Io::end_batch`], where the listeners learn all their keys in one step: half of a
+    /// key's peers with another one in between would take more keys than the kernel has room for.
+    pub fn begin_batch(&mut self) {
+        self.in_batch = true;
+    }
+
+    /// The listeners learn the keys of those who changed.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses one; whose key that is can't connect then.
+    pub fn end_batch(&mut self) -> Result<(), IoError> {
+        self.in_batch = false;
+        self.update_keys()
     }
 
     /// Gives a connection to a peer that was just added.
@@ -232,7 +251,7 @@ impl Io {
 
     /// Whether a TCP-MD5 key is set for anybody.
     pub(crate) fn has_keys(&self) -> bool {
-        !self.prefix_keys.is_empty() || self.peers.values().any(|entry| entry.spec.key.is_some())
+        self.keys.are_in_use()
     }
 
     /// Where refusals are noted.
@@ -283,22 +302,35 @@ impl Io {
     }
 
     /// Undoes what the listeners know of a peer's address.
-    fn forget_address(&self, peer: PeerId, spec: &PeerSpec) {
+    fn forget_address(&mut self, peer: PeerId, spec: &PeerSpec) {
         let address: IpAddr = spec.address.ip();
         self.admission.remove_peer(address, peer);
-        if spec.key.is_some()
-            && let Err(error) = self.set_listener_key(IpNet::from(address), None)
+        self.keys.remove_peer(address);
+        if !self.in_batch
+            && let Err(error) = self.update_keys()
         {
             tracing::warn!(%error, "the listener keeps the TCP-MD5 key of a peer that was removed");
         }
+    }
+
+    /// Has the listeners hold the keys that are wanted: new ones first, so that nobody is without one in between.
+    fn update_keys(&mut self) -> Result<(), IoError> {
+        let difference = self.keys.difference();
+        let set = difference.set.into_iter().map(|(prefix, key)| (prefix, Some(key)));
+        let removed = difference.removed.into_iter().map(|prefix| (prefix, None));
+        for (prefix, key) in set.chain(removed) {
+            self.set_listener_key(prefix, key.as_deref())?;
+            self.keys.note(prefix, key);
+        }
+        self.keys.settle();
+        Ok(())
     }
 
     /// Sets or removes a key on the listeners of the prefix' family.
     fn set_listener_key(&self, peers: IpNet, key: Option<&str>) -> Result<(), IoError> {
         let same_family = |address: &SocketAddr| address.is_ipv4() == peers.addr().is_ipv4();
         for (_, socket) in self.sockets.iter().filter(|(address, _)| same_family(address)) {
-            sockopt::set_md5_key(socket, peers, key)
-                .map_err(|source| IoError::Key { peer: peers.to_string(), source })?;
+            sockopt::set_md5_key(socket, peers, key).map_err(|source| IoError::key(peers, source))?;
         }
         Ok(())
     }

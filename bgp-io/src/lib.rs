@@ -22,6 +22,7 @@ mod clock;
 mod connection;
 mod dial;
 mod io;
+mod keys;
 mod ledger;
 mod listener;
 mod mailbox;

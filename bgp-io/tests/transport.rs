@@ -79,6 +79,41 @@ async fn a_key_for_a_prefix_holds_for_every_address_in_it() {
 }
 
 #[tokio::test]
+async fn thousands_of_peers_share_a_key_and_others_in_between_have_their_own_or_none() {
+    let mut a = Speaker::with_capacity(IpAddr::from([127, 0, 0, 90]), 8_192).await;
+    let (mut keyed, mut other, mut bare) =
+        (Speaker::start(91).await, Speaker::start(92).await, Speaker::start(93).await);
+    let peers = |a: &Speaker, key: &str| {
+        let spec = |address: SocketAddr, key: Option<&str>| {
+            let mut spec = a.passive_spec(address);
+            spec.key = key.map(str::to_owned);
+            spec
+        };
+        let many = (0..3_000_u16).map(|n| {
+            let [high, low] = n.to_be_bytes();
+            spec(SocketAddr::from(([127, 9, high, low], 179)), Some(key))
+        });
+        let named = [(keyed.address, Some(key)), (other.address, Some("other")), (bare.address, None)];
+        many.chain(named.map(|(address, key)| spec(address, key))).collect::<Vec<_>>()
+    };
+    // Twice, since one key takes the other's place.
+    for key in ["old", "new"] {
+        a.io.begin_batch();
+        for (n, spec) in (1..).zip(peers(&a, key)) {
+            a.io.set_peer(bgp_core::types::PeerId(n), spec).unwrap();
+        }
+        a.io.end_batch().unwrap();
+    }
+    for (speaker, key) in [(&mut keyed, Some("new")), (&mut other, Some("other")), (&mut bare, None)] {
+        let mut to_a = speaker.spec(a.address);
+        to_a.key = key.map(str::to_owned);
+        speaker.io.set_peer(PEER, to_a).unwrap();
+        speaker.established().await;
+        a.established().await;
+    }
+}
+
+#[tokio::test]
 async fn keys_that_the_kernel_does_not_take_are_refused_at_once() {
     let mut a = Speaker::start(74).await;
     for key in ["", &"k".repeat(81)] {

@@ -88,6 +88,7 @@ impl Speaker {
         };
         let gone: Vec<_> = has.filter(is_gone).collect();
         let mut result = Ok(());
+        self.io.begin_batch();
         for (id, address, owner) in gone {
             match self.next_address(&wanted, address, owner.as_deref()).and_then(|next| wanted.remove(&next)) {
                 Some(neighbor) => result = self.move_peer(id, neighbor).and(result),
@@ -97,7 +98,7 @@ impl Speaker {
         for neighbor in wanted.into_values() {
             result = self.set_peer(neighbor).map(drop).and(result);
         }
-        result
+        self.io.end_batch().and(result)
     }
 
     /// Where the owner of an address that it has no more is wanted now, and is not yet: first by an address of the same family.
