@@ -205,6 +205,20 @@ fn events_out_of_order_and_half_events_come_to_the_right_end() {
 }
 
 #[test]
+fn a_watch_that_says_nothing_any_more_is_given_up_and_nothing_is_missed() {
+    let server = ApiServer::here();
+    let scratch = Scratch::new("stall");
+    named(&server, &["n1", "n2"]);
+    server.fault(Fault::once(Verb::Watch, "nodes", What::Stall));
+    let watcher = Watcher::start(&server, &scratch.0, false);
+    watcher.wait_names("the first list", &["n1", "n2"]);
+    wait::until_true("the watch that stalls", || server.struck() == 1);
+    server.delete("nodes", "n2");
+    watcher.wait_names("the deletion that the stalled watch kept to itself", &["n1"]);
+    assert_eq!(server.asked(Verb::List, "nodes"), 1, "by another watch, not by another list");
+}
+
+#[test]
 fn a_list_comes_in_pages_and_one_that_expires_half_way_begins_anew() {
     let server = ApiServer::here();
     let scratch = Scratch::new("pages");

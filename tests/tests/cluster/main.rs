@@ -3,3 +3,4 @@
 mod bed;
 mod first_lan;
 mod manifests;
+mod nodes;
