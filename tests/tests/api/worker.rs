@@ -11,7 +11,7 @@ use tests::fabric::{Fabric, Family, LAN, MACS};
 use tests::host::Host;
 use tests::overlay::{Reflector, Worker, attach};
 use tests::ping::Flow;
-use tests::{http, wait};
+use tests::{http, programs, wait};
 
 const HTTP: &str = "127.0.0.1:9181";
 const API: &str = "10.0.0.99:8080";
@@ -189,6 +189,10 @@ fn a_node_that_cannot_be_served_yet_says_why_to_everybody_and_is_served_once_tha
     });
     assert_eq!(http::get(&worker.host, HTTP, "/healthz").0, 200);
     assert_eq!(http::get(&worker.host, HTTP, "/readyz").0, 503);
+    let mut idle = cluster.worker(2);
+    wait::until_true("the other's CNI socket", || idle.host.directory().join("cni.sock").exists());
+    // Returns when the process has ended.
+    idle.kill(Signal::SIGTERM);
     cluster.api.apply("nodes", node("old", &["10.0.0.11"]));
     let cases: [(&[&str], &str, &str); 3] = [
         (&[], "NoInternalIP", "--node-ip"),
@@ -283,6 +287,58 @@ fn a_node_with_another_address_starts_again_and_nobody_else_notices() {
     third.wait_row(LAN, MACS[0], Some([10, 0, 0, 21].into()));
     devices[0].wait_pings("192.168.1.3");
     cluster.wait_condition("n1", "True", "Ready");
+    assert_eq!(flow.stop().lost, Vec::<u64>::new());
+}
+
+#[test]
+fn a_node_that_is_alone_has_its_reflector_beside_its_worker() {
+    let cluster = Cluster::new();
+    cluster.list_reflectors(&[11]);
+    cluster.api.apply("nodes", node("n1", &["10.0.0.11"]));
+    let mut host = cluster.fabric.host("w1", 11);
+    let mut command = host.command(programs::path("megalos-rr"));
+    command.arg("--kubeconfig").arg(&cluster.kubeconfig).arg("--state").arg(host.directory().join("state"));
+    command.env("HOST_IP", "10.0.0.11");
+    host.spawn("megalos-rr", command);
+    let worker = Worker::of_node(host, "n1", &cluster.kubeconfig, &["--http", HTTP]);
+    wait_for_sessions(&worker);
+    let devices = [0, 1].map(|index| {
+        let device = Host::new(&format!("pc{}", index + 1));
+        worker.attach(&device, LAN, MACS[index], &format!("192.168.1.{}/24", index + 1));
+        device
+    });
+    devices[0].wait_pings("192.168.1.2");
+    cluster.wait_condition("n1", "True", "Ready");
+    wait::until_true("readiness", || http::get(&worker.host, HTTP, "/readyz").0 == 200);
+}
+
+#[test]
+fn a_key_that_is_replaced_ends_no_session_and_is_used_by_the_next() {
+    let cluster = Cluster::new();
+    let mut reflector = cluster.reflector(1);
+    cluster.list_reflectors(&[1]);
+    let workers = cluster.workers();
+    let devices = devices(&workers);
+    let flow = Flow::start(&devices[0], "192.168.1.2");
+    let sessions = || workers.each_ref().map(|worker| worker.peers()[0].established_count);
+    let before = sessions();
+    // `other` in base64.
+    cluster.api.apply("secrets", json!({"metadata": {"name": "megalos-bgp"}, "data": {"md5": "b3RoZXI="}}));
+    let key = |worker: &Worker| {
+        let state = format!("/run/megalos/{}-overlay/bgp-key.json", worker.host.name());
+        std::fs::read_to_string(state).unwrap_or_default()
+    };
+    for worker in &workers {
+        wait::until_true("the key to have come", || key(worker).contains("other"));
+    }
+    flow.wait_for_replies(20);
+    assert_eq!(sessions(), before, "a session ended for a key");
+    reflector.kill(Signal::SIGKILL);
+    reflector.restart();
+    for worker in &workers {
+        wait::until_true("a session with the other key", || worker.peers()[0].established_count > before[0]);
+        worker.wait_established();
+    }
     assert_eq!(flow.stop().lost, Vec::<u64>::new());
 }
 

@@ -36,13 +36,7 @@ fn a_worker_s_token_is_good_for_the_condition_of_its_own_node_alone() {
     let binding = "clusterrolebinding/read-node-status";
     cluster.kubectl(&["create", "clusterrole", "read-node-status", "--verb=get", "--resource=nodes/status"]);
     let subject = "--serviceaccount=megalos-system:megalos-worker";
-    cluster.kubectl(&[
-        "create",
-        "clusterrolebinding",
-        "read-node-status",
-        "--clusterrole=read-node-status",
-        subject,
-    ]);
+    cluster.kubectl(&["create", "clusterrolebinding", "read-node-status", "--clusterrole=read-node-status", subject]);
     let condition = |kind: &str| {
         format!(
             r#"{{"status":{{"conditions":[{{"type":"{kind}","status":"False","reason":"Test","message":"test"}}]}}}}"#
