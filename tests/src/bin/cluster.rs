@@ -25,7 +25,10 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum Order {
     /// Build and fetch the programs that clusters need, and print where they are
-    Prepare,
+    Prepare {
+        /// These modules alone: kubernetes, multus, cnitool, kwok
+        modules: Vec<String>,
+    },
     /// Start a cluster that stays until `down`
     Up(Shape),
     /// Build Megalos' image, give it to the nodes, and apply deploy
@@ -135,12 +138,7 @@ fn main() -> ExitCode {
 
 fn run(order: Order) -> Result<ExitCode> {
     match order {
-        Order::Prepare => {
-            println!("debian: {}", Debian::obtain()?.root().display());
-            for module in MODULES {
-                println!("{} {}: {}", module.name, module.version()?, module.all()?.display());
-            }
-        }
+        Order::Prepare { modules } => prepare(&modules)?,
         Order::Up(shape) => {
             let mut cluster = Cluster::background(shape.config())?;
             let program = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
@@ -178,6 +176,19 @@ fn run(order: Order) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn prepare(names: &[String]) -> Result<()> {
+    if let Some(name) = names.iter().find(|name| !MODULES.iter().any(|module| module.name == **name)) {
+        return Err(format!("there is no module {name}; there are {}", MODULES.map(|module| module.name).join(", ")));
+    }
+    if names.is_empty() {
+        println!("debian: {}", Debian::obtain()?.root().display());
+    }
+    for module in MODULES.iter().filter(|module| names.is_empty() || names.iter().any(|name| name == module.name)) {
+        println!("{} {}: {}", module.name, module.version()?, module.all()?.display());
+    }
+    Ok(())
 }
 
 fn wait(command: &mut Command) -> Result<ExitCode> {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use tests::cluster::binaries::KUBERNETES;
+use tests::cluster::binaries::{CNITOOL, KUBERNETES};
 use tests::cluster::forward;
 use tests::cluster::images::TOOLS;
 use tests::cluster::network::Families;
@@ -165,6 +165,29 @@ fn nodes_have_addresses_of_both_families() {
     let path = "{.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
     assert_eq!(get(&cluster, &["nodes"], path), "2001:db8::11 192.0.2.11");
     cluster.node(0).sh("ping -c 1 -W 5 2001:db8::1");
+}
+
+#[test]
+fn a_program_is_built_once_by_processes_that_run_side_by_side() {
+    let cache = std::env::temp_dir().join(format!("megalos-cache-{}", std::process::id()));
+    let prepare = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+        command.args(["prepare", "cnitool"]).env("MEGALOS_CACHE", &cache).env_remove("KUBEBUILDER_ASSETS");
+        command.stderr(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{error}"))
+    };
+    let said: Vec<String> = [prepare(), prepare()]
+        .map(|child| {
+            let output = child.wait_with_output().unwrap_or_else(|error| panic!("{error}"));
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        })
+        .to_vec();
+    assert_eq!(said.iter().filter(|text| text.contains("built in")).count(), 1, "{said:?}");
+    let version = CNITOOL.version().unwrap_or_else(|error| panic!("{error}"));
+    let program = cache.join("cnitool").join(version).join("cnitool");
+    let output = Command::new(&program).arg("--help").output().unwrap_or_else(|error| panic!("{error}"));
+    assert!(output.status.success(), "{output:?}");
+    let _ = std::fs::remove_dir_all(cache);
 }
 
 /// What is there of a cluster whose owner is the process `pid`: files and control groups.
