@@ -247,7 +247,8 @@ impl Cluster {
     /// If `line` is empty.
     pub fn command(&self, line: &[String]) -> Result<std::process::Command> {
         let (program, arguments) = line.split_first().ok_or("no command")?;
-        let mut path = KUBERNETES.directory()?.into_os_string();
+        let kubectl = KUBERNETES.program("kubectl")?;
+        let mut path = kubectl.parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         let mut command = self.keeper.joined_command(program);

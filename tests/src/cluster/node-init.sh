@@ -17,7 +17,10 @@ for name in bin sbin lib lib32 lib64; do
     elif [ -d "/$name" ]; then mkdir -p "$name" && mount --bind -o ro "/$name" "$name"; fi
 done
 mount --bind /usr usr && mount -o remount,bind,ro usr
-mount --bind "$KUBERNETES" opt/kubernetes && mount -o remount,bind,ro opt/kubernetes
+for program in "$KUBELET" "$KUBE_PROXY" "$KUBECTL"; do
+    file=opt/kubernetes/${program##*/}
+    touch "$file" && mount --bind "$program" "$file" && mount -o remount,bind,ro "$file"
+done
 mount --bind "$DEBIAN" opt/debian && mount -o remount,bind,ro opt/debian
 mount --bind "$PLUGINS" opt/plugins && mount -o remount,bind,ro opt/plugins
 for name in alternatives group ld.so.cache nsswitch.conf passwd protocols services; do

@@ -261,7 +261,9 @@ impl Node {
             ("PODS", self.home.pods()),
             ("ALL_PODS", PODS.to_owned()),
             ("GROUP", self.group()),
-            ("KUBERNETES", KUBERNETES.directory()?.display().to_string()),
+            ("KUBELET", KUBERNETES.program("kubelet")?.display().to_string()),
+            ("KUBE_PROXY", KUBERNETES.program("kube-proxy")?.display().to_string()),
+            ("KUBECTL", KUBERNETES.program("kubectl")?.display().to_string()),
             ("DEBIAN", debian.root().display().to_string()),
             ("PLUGINS", debian.plugins()?.display().to_string()),
         ];
