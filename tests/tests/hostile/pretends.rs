@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tests::bgp::{Connection, Open};
-use tests::fabric::{Fabric, Family, LAN, MACS};
+use tests::fabric::{Fabric, Family, LAN, MACS, PORT};
 use tests::host::Host;
 use tests::overlay::{Reflector, Worker};
 use tests::{http, inside, programs, wait};
@@ -21,13 +21,13 @@ struct Scene {
 }
 
 impl Scene {
-    /// With a TCP-MD5 key or without.
+    /// With a TCP-MD5 key or without. The reflector listens on all of its addresses, of both families, as in a cluster.
     fn new(family: Family, key: Option<&str>) -> Self {
         let fabric = Fabric::empty(family);
         let key = key.map(|key| format!("password = \"{key}\"\n")).unwrap_or_default();
         let (socket, node) = (family.socket(&family.address(1)), family.address(11));
         let config = format!(
-            "listen = [\"{socket}\"]\nrouter_id = \"10.0.0.1\"\nhttp = \"{HTTP}\"\n\
+            "listen = [\"0.0.0.0:{PORT}\", \"[::]:{PORT}\"]\nrouter_id = \"10.0.0.1\"\nhttp = \"{HTTP}\"\n\
              [[peer]]\naddress = \"{node}\"\nname = \"node-1\"\npassive = true\nnext_hops = [\"{node}\"]\n{key}"
         );
         let reflector = Reflector::configured(fabric.host("rr1", 1), &config);
