@@ -212,6 +212,25 @@ async fn routes_wait_for_a_node_that_comes_to_another_address() {
 }
 
 #[tokio::test]
+async fn routes_wait_for_a_node_that_keeps_one_of_its_addresses_and_came_from_the_other() {
+    let mut fabric = three().await;
+    let (b, c): ([IpAddr; 1], [IpAddr; 0]) = ([ip("192.0.2.2")], []);
+    let others: [(&str, &str, &[IpAddr]); 2] = [("b", "127.0.0.12", &b), ("c", "127.0.0.13", &c)];
+    let [both, new] = [&["127.0.0.11", "127.0.0.21"][..], &["127.0.0.21"]];
+    for addresses in [both, new] {
+        let mut nodes: Vec<(&str, &str, &[IpAddr])> =
+            addresses.iter().map(|address| ("a", *address, &[VTEP][..])).collect();
+        nodes.extend(others);
+        fabric.know(&nodes);
+    }
+    fabric.dial(0, "127.0.0.21");
+    fabric.until("the session is up again", |fabric| fabric.up("127.0.0.21", 2)).await;
+    fabric.settle(0, 2, 9, VTEP).await;
+    assert_eq!(fabric.workers[2].changes, 1, "the marker alone");
+    assert_eq!(fabric.reflector.peers().len(), 3);
+}
+
+#[tokio::test]
 async fn a_next_hop_that_is_not_the_nodes_any_more_goes_at_once_and_the_new_one_follows() {
     let mut fabric = three().await;
     let new = ip("192.0.2.77");

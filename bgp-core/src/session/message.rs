@@ -76,7 +76,8 @@ impl Peer {
 
     /// The established session `old` may be dead without our knowing, and `id` be the peer that is back; or it is alive, and
     /// somebody else speaks from the peer's address. A message on the old one tells; TCP tells at once where the peer has
-    /// lost it, since we send something. Silence for as long as two KEEPALIVEs may take is death.
+    /// lost it, since we send something. Silence for as long as two KEEPALIVEs may take is death; with long hold times the
+    /// newcomer does not wait for so long that its own OPEN would be overdue.
     fn contest(&mut self, id: ConnectionId, old: ConnectionId, negotiated: Box<Negotiated>) {
         let interval = self.negotiated().map_or(Duration::ZERO, |agreed| agreed.keepalive_interval);
         if interval == Duration::ZERO {
@@ -84,7 +85,7 @@ impl Peer {
             self.replace(old);
             return self.agree(id, negotiated);
         }
-        let until = self.now + interval * 2;
+        let until = self.now + (interval * 2).min(self.config.open_timeout / 3 * 2);
         if let Some(connection) = self.connection(id)
             && connection.contest.is_none()
         {

@@ -41,7 +41,7 @@ impl Speaker {
     }
 
     /// Whether a peer has neither a connection nor routes.
-    fn is_left(&self, id: PeerId) -> bool {
+    pub(super) fn is_left(&self, id: PeerId) -> bool {
         let is_idle = |peer: &Peer| peer.session.is_none() && matches!(peer.state, State::Idle | State::Active);
         let holds_routes = || {
             let mut views = self.rib.peers();

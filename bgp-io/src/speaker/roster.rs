@@ -91,7 +91,12 @@ impl Speaker {
         self.io.begin_batch();
         for (id, address, owner) in gone {
             match self.next_address(&wanted, address, owner.as_deref()).and_then(|next| wanted.remove(&next)) {
-                Some(neighbor) => result = self.move_peer(id, neighbor).and(result),
+                Some(neighbor) => {
+                    // It was known there too, and never came.
+                    let idle = self.peer_at(neighbor.spec.address.ip());
+                    idle.into_iter().for_each(|idle| self.remove_peer(idle));
+                    result = self.move_peer(id, neighbor).and(result);
+                }
                 None => self.remove_peer(id),
             }
         }
@@ -101,14 +106,22 @@ impl Speaker {
         self.io.end_batch().and(result)
     }
 
-    /// Where the owner of an address that it has no more is wanted now, and is not yet: first by an address of the same family.
+    /// Where the owner of an address that it has no more is wanted now, and is not yet or at least has not come from: first by
+    /// an address of the same family.
     fn next_address(&self, wanted: &BTreeMap<IpAddr, Neighbor>, old: IpAddr, owner: Option<&str>) -> Option<IpAddr> {
         let owner = owner?;
         let is_new = |(address, neighbor): &(&IpAddr, &Neighbor)| {
-            neighbor.owner.as_deref() == Some(owner) && !self.by_address.contains_key(*address)
+            let known = self.by_address.get(*address);
+            neighbor.owner.as_deref() == Some(owner) && known.is_none_or(|id| self.is_idle_of(*id, owner))
         };
         let new = wanted.iter().filter(is_new).map(|(address, _)| *address);
         new.min_by_key(|address| address.is_ipv4() != old.is_ipv4())
+    }
+
+    /// Whether nothing of an owner has come to a peer of its.
+    fn is_idle_of(&self, id: PeerId, owner: &str) -> bool {
+        let peer = self.peers.get(id.0 as usize).and_then(Option::as_ref);
+        peer.is_some_and(|peer| peer.neighbor.owner.as_deref() == Some(owner)) && self.is_left(id)
     }
 
     /// Takes a peer to another address.

@@ -77,6 +77,16 @@ fn a_lan_is_whole_whatever_the_conventions_of_frrs_current_version() {
 }
 
 #[test]
+fn a_router_that_is_declared_by_one_flag_shares_the_lan_and_announces_nothing_but_itself() {
+    let lab = Lab::established(&Role { asn: 64_512, by_flag: true, ..DEFAULT });
+    lab.wait_meeting();
+    let peer = lab.reflector.peer(&lab.their_session()).unwrap_or_default();
+    assert_eq!((peer.asn, peer.role.as_str(), peer.refused_routes), (64_512, "external", 0), "{peer:?}");
+    let own = |family: &str| peer.routes.get(family).copied().unwrap_or_default();
+    assert!(own("evpn") >= 2, "{peer:?}");
+}
+
+#[test]
 fn a_lan_is_whole_whatever_the_conventions_of_debians_frr() {
     for router in &ROUTERS {
         check(router, Software::FrrDebian);

@@ -34,13 +34,15 @@ pub struct Role<'a> {
     pub evpn: &'a [&'a str],
     /// Of it as peer, in our reflector's configuration.
     pub settings: &'a str,
+    /// Our reflector has no configuration and knows it by `--router` alone.
+    pub by_flag: bool,
 }
 
 impl Role<'_> {
     /// A worker in the default AS over IPv4.
     pub const fn of(software: Software) -> Self {
         let (session, vteps) = (Family::V4, Family::V4);
-        Self { software, asn: 65_000, session, vteps, neighbor: &[], evpn: &[], settings: "" }
+        Self { software, asn: 65_000, session, vteps, neighbor: &[], evpn: &[], settings: "", by_flag: false }
     }
 
     fn config(&self) -> String {
@@ -84,7 +86,7 @@ impl Lab {
     /// Starts all of it; sessions may come up later.
     pub fn start(role: &Role<'_>) -> Self {
         let underlay = Underlay::new(1_500);
-        let reflector = Reflector::configured(host(&underlay, "rr", NUMBERS[0]), &reflector_config(role));
+        let reflector = reflector(host(&underlay, "rr", NUMBERS[0]), role);
         let our_vtep = role.vteps.address(NUMBERS[1]);
         let ours = Worker::start(host(&underlay, "ours", NUMBERS[1]), &our_vtep, &[REFLECTOR], &[]);
         let theirs = host(&underlay, "theirs", NUMBERS[2]);
@@ -166,12 +168,17 @@ fn host(underlay: &Underlay, label: &str, number: usize) -> Host {
     underlay.host(label, &addresses.each_ref().map(String::as_str))
 }
 
-fn reflector_config(role: &Role<'_>) -> String {
+fn reflector(host: Host, role: &Role<'_>) -> Reflector {
     let sockets = [Family::V4, Family::V6].map(|family| family.socket(&family.address(NUMBERS[0])));
     let (peer, asn) = (role.session.address(NUMBERS[2]), role.asn);
-    format!(
+    if role.by_flag {
+        let router = format!("{peer}@{asn}");
+        return Reflector::start(host, &sockets.join(","), &[Family::V4.prefix()], &["--router", &router]);
+    }
+    let config = format!(
         "listen = {sockets:?}\n[[accept]]\nprefix = \"10.0.0.0/24\"\n\
          [[peer]]\naddress = \"{peer}\"\nasn = {asn}\n{}\n",
         role.settings
-    )
+    );
+    Reflector::configured(host, &config)
 }
