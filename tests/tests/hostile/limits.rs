@@ -51,11 +51,7 @@ impl Scene {
 
     /// The log names peer and rule on one line.
     fn assert_logged(&self, words: &[&str]) {
-        wait::until(&format!("a line with {words:?}"), || {
-            let log = self.reflector.host.log("megalos-rr");
-            let found = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
-            if found { Ok(()) } else { Err(log) }
-        });
+        assert_logged(&self.reflector, words);
     }
 
     /// The modest peer has noticed nothing: its session stands, and what it says is taken.
@@ -68,6 +64,15 @@ impl Scene {
         let peer = self.reflector.peer(&text(MODEST)).unwrap_or_default();
         assert_eq!((peer.state.as_str(), peer.established_count), ("Established", 1), "{:?}", peer.last_error);
     }
+}
+
+/// Waits for a log line with all of these words: lines are written when nothing else is to be done.
+pub fn assert_logged(reflector: &Reflector, words: &[&str]) {
+    wait::until(&format!("a line with {words:?}"), || {
+        let log = reflector.host.log("megalos-rr");
+        let found = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        if found { Ok(()) } else { Err(log) }
+    });
 }
 
 pub fn text(address: [u8; 4]) -> String {

@@ -9,7 +9,7 @@ use tests::host::Host;
 use tests::overlay::{Reflector, Worker};
 use tests::{http, inside, programs, wait};
 
-use super::limits::HTTP;
+use super::limits::{HTTP, assert_logged};
 
 /// A reflector whose only peer is a worker, with a pod on the worker's node.
 struct Scene {
@@ -113,9 +113,7 @@ fn a_pod_that_comes_as_its_node_lacks_the_key_is_refused_and_leaves_a_trace() {
         // Only who comes from the node's address lacks a key.
         scene.wait_counted("host", "md5-missing");
         assert!(socket.peer_addr().is_err(), "{family:?}: the pod has a connection");
-        let log = scene.reflector.host.log("megalos-rr");
-        let words = ["md5-missing", "show peers", "RFC 2385"];
-        assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
+        assert_logged(&scene.reflector, &["md5-missing", "show peers", "RFC 2385"]);
         scene.assert_session_works();
     }
 }

@@ -10,7 +10,7 @@ use tests::ping::Flow;
 use tests::rows::RowWatch;
 use tests::{http, wait};
 
-use super::limits::{HTTP, REFLECTOR, open};
+use super::limits::{HTTP, REFLECTOR, assert_logged, open};
 
 /// The liar and the one in whose name it speaks: the second worker.
 const LIAR: [u8; 4] = [10, 0, 0, 50];
@@ -123,10 +123,9 @@ fn who_speaks_for_another_is_refused_counted_and_named_and_nobody_else_is_affect
     assert_eq!(rules.map(|rule| scene.counted(rule)), [1; 4]);
     let row = scene.reflector().peer("10.0.0.50").unwrap_or_default();
     assert_eq!((row.name.as_deref(), row.refused_routes), (Some("node-3"), 4), "{row:?}");
-    let log = scene.reflector().host.log("megalos-rr");
     for (rule, says) in rules.into_iter().zip(["10.0.0.12", "10.0.0.12", "10.0.0.12", "VNI 200"]) {
         let words = [rule, says, "10.0.0.50 (node-3)", "change next_hops or vnis of this peer"];
-        assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{words:?} in\n{log}");
+        assert_logged(scene.reflector(), &words);
     }
     scene.assert_untouched();
     // Whoever is there may not speak, and is not asked to leave.
