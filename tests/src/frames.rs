@@ -24,12 +24,21 @@ const VXLAN_PORT: u16 = 4_789;
 ///
 /// If the interface does not take it.
 pub fn send(host: &Host, interface: &str, frame: &[u8]) {
-    let sent = inside::run(&host.open(), || {
+    let sent = try_send(host, interface, frame);
+    assert_eq!(sent, Ok(frame.len()), "{}: {interface} did not take a frame", host.name());
+}
+
+/// The same, with what the kernel says.
+///
+/// # Errors
+///
+/// The interface does not take it.
+pub fn try_send(host: &Host, interface: &str, frame: &[u8]) -> nix::Result<usize> {
+    inside::run(&host.open(), || {
         let address = link_address(interface);
         let socket = packet_socket();
         sendto(socket.as_raw_fd(), frame, &address, MsgFlags::empty())
-    });
-    assert_eq!(sent, Ok(frame.len()), "{}: {interface} did not take a frame", host.name());
+    })
 }
 
 /// Collects the frames that an interface receives and sends, until it is dropped.

@@ -243,6 +243,11 @@ impl Worker {
         File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
+    /// The directory with the files of its attachments.
+    pub fn attachment_files(&self) -> PathBuf {
+        PathBuf::from("/run/megalos").join(overlay_of(self.host.name())).join("attachments")
+    }
+
     /// Runs a command in the overlay namespace and returns what it printed, whatever came of it.
     pub fn overlay_sh(&self, line: &str) -> String {
         let output = self.host.try_sh(&format!("ip netns exec {} {line}", overlay_of(self.host.name())));
@@ -327,7 +332,12 @@ impl Worker {
         socket_path(&self.host, "cni")
     }
 
-    fn cni(&self) -> Client {
+    /// A connection to its CNI socket.
+    ///
+    /// # Panics
+    ///
+    /// If nobody listens there.
+    pub fn cni(&self) -> Client {
         Client::connect(&socket_path(&self.host, "cni")).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -423,7 +433,11 @@ fn attachment(device: &Host) -> Attachment {
 }
 
 /// The descriptors that a runtime's plugin would pass.
-fn descriptors(device: &Host) -> PodDescriptors {
+///
+/// # Panics
+///
+/// If they cannot be opened.
+pub fn descriptors(device: &Host) -> PodDescriptors {
     let namespace = device.open();
     let netlink = netlink_in(&namespace);
     PodDescriptors { netns: namespace.into(), netlink }

@@ -120,6 +120,10 @@ impl Store {
         let records = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
         records
             .filter_map(|path| match read(&path) {
+                Ok((attachment, _)) if self.path(&attachment.port) != path => {
+                    tracing::warn!(path = %path.display(), port = %attachment.port, "attachment file of another name ignored");
+                    None
+                }
                 Ok((attachment, boot)) => {
                     let this_boot = boot.is_none() || self.boot.is_none() || boot == self.boot;
                     Some(Record { attachment, this_boot })

@@ -134,15 +134,7 @@ fn accept(listener: &Listener, requests: &mpsc::Sender<CniRequest>) {
                 continue;
             }
         };
-        let (number, connection) = match lock(&connections).insert(connection) {
-            Ok(inserted) => inserted,
-            Err(connection) => {
-                let busy = "too many requests at once";
-                let busy = ErrorReply::new(ErrorCode::TRY_AGAIN_LATER, "the worker is busy", busy);
-                let _ = connection.send(&busy.into());
-                continue;
-            }
-        };
+        let (number, connection) = insert(&connections, connection);
         let (requests, open) = (requests.clone(), Arc::clone(&connections));
         let thread = std::thread::Builder::new().name("cni".into());
         let spawned = thread.spawn(move || {
@@ -155,6 +147,17 @@ fn accept(listener: &Listener, requests: &mpsc::Sender<CniRequest>) {
             tracing::warn!(%error, "no thread for a CNI client");
             lock(&connections).connections.remove(&number);
         }
+    }
+}
+
+/// Takes a connection as soon as there is room: others wait in the kernel's queue, and then before it.
+fn insert(connections: &Connections, mut connection: Connection) -> (u64, Arc<Connection>) {
+    loop {
+        match lock(connections).insert(connection) {
+            Ok(inserted) => return inserted,
+            Err(refused) => connection = refused,
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -415,6 +415,8 @@ impl Core {
             self.engine.detach(replaced.vni, replaced.member, now);
             self.drop_attachment(&attachment.port);
             self.forget_names();
+            // Its LAN may have lost the last member with it.
+            self.work.push_back(Work::Tidy);
         }
         if let Err(error) = self.engine.claim(vni, port.member, &attachment.claim(), now) {
             self.forget_port(&attachment.port, now);
@@ -539,8 +541,10 @@ impl Core {
                 self.notice(Notice::TunnelGone(vni));
                 self.mark_lan(vni);
             }
-            // An earlier port of that name, whose end comes late.
-            Observation::PortGone { port, index, .. } if self.index_of(&port).is_some_and(|known| known != index) => {}
+            // An earlier port of that name, whose end comes late: its LAN may have lost the last member with it.
+            Observation::PortGone { port, index, .. } if self.index_of(&port).is_some_and(|known| known != index) => {
+                self.work.push_back(Work::Tidy);
+            }
             Observation::PortGone { port, .. } => {
                 self.forget_port(&port, now);
                 if !self.adopts {
