@@ -228,7 +228,7 @@ impl Worker {
                 () = Steering::changed(&mut self.steering) => self.cluster_changed(),
                 _ = turns.tick() => {
                     self.vitals.health.turns();
-                    self.check_node()?;
+                    self.check_node().await?;
                 }
                 request = service.next() => match request {
                     ServiceEvent::Stop => return Ok(()),

@@ -287,6 +287,20 @@ fn a_node_with_another_address_starts_again_and_nobody_else_notices() {
     third.wait_row(LAN, MACS[0], Some([10, 0, 0, 21].into()));
     devices[0].wait_pings("192.168.1.3");
     cluster.wait_condition("n1", "True", "Ready");
+    // The other way round: the node has it first, and what the cluster says comes on no connection that there was.
+    workers[0].host.sh("ip address del 10.0.0.21/24 dev eth0 && ip address add 10.0.0.31/24 dev eth0");
+    wait::until_true("the worker to miss its address", || {
+        workers[0].host.log("megalos-speaker").contains("the address 10.0.0.21 is on no interface")
+            && metric(&workers[0], "megalos_node_problems{reason=\"VtepNotLocal\"} 1")
+    });
+    cluster.api.apply("nodes", node("n1", &["10.0.0.31"]));
+    wait::until_true("the worker to end once more", || {
+        workers[0].host.log("megalos-speaker").contains("is 10.0.0.31 now and was 10.0.0.21")
+    });
+    workers[0].kill(Signal::SIGKILL);
+    workers[0].restart();
+    wait_for_sessions(&workers[0]);
+    devices[0].wait_pings("192.168.1.3");
     assert_eq!(flow.stop().lost, Vec::<u64>::new());
 }
 

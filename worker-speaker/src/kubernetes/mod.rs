@@ -17,10 +17,10 @@ mod waiting;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::client;
 use cluster::metrics::WatchMetrics;
@@ -51,16 +51,48 @@ fn is_local(address: IpAddr) -> bool {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    nodes: Watched<NodeRecord>,
-    slices: Watched<SliceRecord>,
-    secret: Watched<Content>,
+    settings: ClusterSettings,
+    state: PathBuf,
+    line: Line,
+    /// When the line may be opened anew, and the pause after that.
+    reconnect: (Instant, Duration),
     picture: Picture,
-    reporter: Reporter,
     reported: BTreeSet<Problem>,
     problems: IntGaugeVec,
     metrics: WatchMetrics,
+}
+
+/// The first pause between two lines to the API server, and the longest.
+const RECONNECT: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(300)];
+
+/// Everything that has connections to the API server.
+#[derive(Debug)]
+struct Line {
+    nodes: Watched<NodeRecord>,
+    slices: Watched<SliceRecord>,
+    secret: Watched<Content>,
+    reporter: Reporter,
     lacks_multus: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
+}
+
+impl Line {
+    /// Begins to watch; the last known state stands in `state`. The API server may be away.
+    async fn open(settings: &ClusterSettings, state: &Path) -> Result<Self, String> {
+        let ClusterSettings { source, pod } = settings;
+        let client = client::connect(source).await.map_err(|error| error.to_string())?;
+        let (lacks_multus, mut tasks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+        tasks.spawn(look_for_multus(client.clone(), Arc::clone(&lacks_multus)));
+        let config = |file: &str| Config::for_many().kept_in(state.join(file));
+        Ok(Self {
+            nodes: watch::start(Api::<Node>::all(client.clone()), config("nodes.json"), NodeRecord::of),
+            slices: reflectors::watch(client.clone(), &pod.namespace, config("reflectors.json")),
+            secret: secret::watch(client.clone(), &pod.namespace, Config::for_many().kept_in(secret::cache(state))),
+            reporter: Reporter::start(client, pod.node.as_deref().unwrap_or_default()),
+            lacks_multus,
+            _tasks: tasks,
+        })
+    }
 }
 
 /// How often it is asked for Multus while it is missing, and while it is there.
@@ -80,11 +112,9 @@ async fn look_for_multus(client: Client, lacks: Arc<AtomicBool>) {
 impl Cluster {
     /// Begins to watch; the last known state stands in `state`. The API server may be away.
     pub async fn start(settings: &ClusterSettings, state: &Path, registry: &Registry) -> Result<Self, String> {
-        let ClusterSettings { source, pod } = settings;
-        let node = pod.node.clone().ok_or(
+        let node = settings.pod.node.clone().ok_or(
             "which Node is this? NODE_NAME is not set; the pod's manifest sets it from spec.nodeName, as install.yaml does",
         )?;
-        let client = client::connect(source).await.map_err(|error| error.to_string())?;
         let problems = IntGaugeVec::new(
             Opts::new(
                 "megalos_node_problems",
@@ -94,30 +124,43 @@ impl Cluster {
         );
         let problems = problems.map_err(|error| error.to_string())?;
         registry.register(Box::new(problems.clone())).map_err(|error| error.to_string())?;
-        let metrics = WatchMetrics::new(registry).map_err(|error| error.to_string())?;
-        let (lacks_multus, mut tasks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
-        tasks.spawn(look_for_multus(client.clone(), Arc::clone(&lacks_multus)));
-        let config = |file: &str| Config::for_many().kept_in(state.join(file));
         Ok(Self {
-            nodes: watch::start(Api::<Node>::all(client.clone()), config("nodes.json"), NodeRecord::of),
-            slices: reflectors::watch(client.clone(), &pod.namespace, config("reflectors.json")),
-            secret: secret::watch(client.clone(), &pod.namespace, Config::for_many().kept_in(secret::cache(state))),
+            line: Line::open(settings, state).await?,
+            reconnect: (Instant::now(), RECONNECT[0]),
+            settings: settings.clone(),
+            state: state.to_owned(),
             picture: Picture::new(&node),
-            reporter: Reporter::start(client, &node),
             reported: BTreeSet::new(),
             problems,
-            metrics,
-            lacks_multus,
-            _tasks: tasks,
+            metrics: WatchMetrics::new(registry).map_err(|error| error.to_string())?,
         })
+    }
+
+    /// The node has lost an address, and connections that came from it wait for answers that will never arrive: begins with
+    /// new ones, again and again with longer and longer pauses.
+    pub async fn reconnect(&mut self) {
+        let (at, pause) = self.reconnect;
+        if Instant::now() < at {
+            return;
+        }
+        self.reconnect = (Instant::now() + pause, (pause * 2).min(RECONNECT[1]));
+        match Line::open(&self.settings, &self.state).await {
+            Ok(line) => self.line = line,
+            Err(error) => tracing::warn!(%error, "the API server is not asked anew"),
+        }
+    }
+
+    /// The node has the addresses that it should have.
+    pub fn is_connected(&mut self) {
+        self.reconnect = (Instant::now(), RECONNECT[0]);
     }
 
     /// Waits until something is different in the cluster, or whether it is heard. Cancel-safe.
     pub async fn changed(&mut self) {
         tokio::select! {
-            Ok(()) = self.nodes.view.changed() => {}
-            Ok(()) = self.slices.view.changed() => {}
-            Ok(()) = self.secret.view.changed() => {}
+            Ok(()) = self.line.nodes.view.changed() => {}
+            Ok(()) = self.line.slices.view.changed() => {}
+            Ok(()) = self.line.secret.view.changed() => {}
             else => std::future::pending().await,
         }
     }
@@ -125,9 +168,9 @@ impl Cluster {
     /// Takes in what the cluster says now.
     pub fn look(&mut self) {
         let (nodes, slices, secret) = (
-            self.nodes.view.borrow_and_update().clone(),
-            self.slices.view.borrow_and_update().clone(),
-            self.secret.view.borrow_and_update().clone(),
+            self.line.nodes.view.borrow_and_update().clone(),
+            self.line.slices.view.borrow_and_update().clone(),
+            self.line.secret.view.borrow_and_update().clone(),
         );
         self.picture.look(&nodes, &slices, &secret);
     }
@@ -144,9 +187,9 @@ impl Cluster {
 
     /// Brings the metrics of watches up to date.
     pub fn sample(&self) {
-        self.metrics.sample("nodes", &self.nodes.view.borrow().health);
-        self.metrics.sample("endpointslices", &self.slices.view.borrow().health);
-        self.metrics.sample("secrets", &self.secret.view.borrow().health);
+        self.metrics.sample("nodes", &self.line.nodes.view.borrow().health);
+        self.metrics.sample("endpointslices", &self.line.slices.view.borrow().health);
+        self.metrics.sample("secrets", &self.line.secret.view.borrow().health);
     }
 
     /// Why nothing is known of this node's tunnel endpoint.
@@ -158,7 +201,7 @@ impl Cluster {
     pub fn report(&mut self, others: Vec<Problem>) {
         let mut problems = self.picture.problems();
         problems.extend(others);
-        if self.lacks_multus.load(Ordering::Relaxed) {
+        if self.line.lacks_multus.load(Ordering::Relaxed) {
             // LANs work without it, for whoever calls the plugin by other means.
             let message = multus::MISSING.to_owned();
             problems.push(Problem { impairs: false, reason: "MultusMissing", message });
@@ -182,7 +225,7 @@ impl Cluster {
         if problems.is_empty() && !self.picture.is_served() {
             return;
         }
-        self.reporter.report(Report { problems, node_uid: self.picture.uid() });
+        self.line.reporter.report(Report { problems, node_uid: self.picture.uid() });
     }
 }
 

@@ -119,11 +119,16 @@ impl Worker {
     }
 
     /// Looks whether this node is as it should be, and tells what is not; the error ends the process, for people.
-    pub(crate) fn check_node(&mut self) -> Result<(), String> {
+    pub(crate) async fn check_node(&mut self) -> Result<(), String> {
         self.follow_cluster();
         let Some(steering) = &mut self.steering else { return Ok(()) };
         let mut problems = Vec::new();
         let (had, wanted) = (self.settings.vtep, steering.vtep);
+        if is_local(had) {
+            steering.cluster.is_connected();
+        } else {
+            steering.cluster.reconnect().await;
+        }
         if !is_local(wanted) {
             problems.push(Problem { impairs: true, reason: "VtepNotLocal", message: not_local(wanted) });
         } else if had != wanted {

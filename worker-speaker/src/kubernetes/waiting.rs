@@ -34,6 +34,9 @@ pub(crate) async fn wait_for_endpoint(
     entered: &mut Entered,
     chosen: Option<IpAddr>,
 ) -> Endpoint {
+    if let Some(vtep) = chosen {
+        cluster.hold(vtep);
+    }
     loop {
         cluster.look();
         let reason = match cluster.discovered() {
