@@ -4,6 +4,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -289,6 +290,52 @@ pub fn base(vni: u32) -> Vec<Vec<u8>> {
     ]
 }
 
+/// `struct tcp_md5sig` of linux/tcp.h.
+#[repr(C)]
+struct TcpMd5Sig {
+    address: [u8; 128],
+    flags: u8,
+    prefix_length: u8,
+    key_length: u16,
+    interface: i32,
+    key: [u8; libc::TCP_MD5SIG_MAXKEYLEN],
+}
+
+/// Has the kernel sign what goes to `peer` (RFC 2385).
+fn set_md5_key(socket: &Socket, peer: SocketAddr, key: &[u8]) -> std::io::Result<()> {
+    let mut option = TcpMd5Sig {
+        address: [0; 128],
+        flags: 0,
+        prefix_length: 0,
+        key_length: u16::try_from(key.len()).unwrap_or(u16::MAX),
+        interface: 0,
+        key: [0; libc::TCP_MD5SIG_MAXKEYLEN],
+    };
+    option.key.get_mut(..key.len()).ok_or(ErrorKind::InvalidInput)?.copy_from_slice(key);
+    // What a sockaddr begins with: the family in the machine's order.
+    match peer.ip() {
+        IpAddr::V4(address) => {
+            option.address[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            option.address[4..8].copy_from_slice(&address.octets());
+        }
+        IpAddr::V6(address) => {
+            option.address[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+            option.address[8..24].copy_from_slice(&address.octets());
+        }
+    }
+    // SAFETY: the pointer leads to a whole structure of the given length, which the kernel copies.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MD5SIG,
+            (&raw const option).cast(),
+            size_of::<TcpMd5Sig>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// A connection to a daemon.
 #[derive(Debug)]
 pub struct Connection {
@@ -323,6 +370,15 @@ impl Connection {
             socket.connect_timeout(&to.into(), Duration::from_secs(10))?;
             Self::over(socket.into())
         })
+    }
+
+    /// Connects from an address of the host with this TCP-MD5 key (RFC 2385).
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn open_with_key(from: &Host, source: IpAddr, to: SocketAddr, key: &str) -> std::io::Result<Self> {
+        Self::open_with(from, source, to, |socket| set_md5_key(socket, to, key.as_bytes()))
     }
 
     /// A connection that the other side opened, or one made elsewhere.

@@ -1,5 +1,6 @@
 //! Frames on an interface, as they are: sent, and seen.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,17 +25,30 @@ const VXLAN_PORT: u16 = 4_789;
 ///
 /// If the interface does not take it.
 pub fn send(host: &Host, interface: &str, frame: &[u8]) {
-    let sent = try_send(host, interface, frame);
-    assert_eq!(sent, Ok(frame.len()), "{}: {interface} did not take a frame", host.name());
+    send_within(&host.open(), interface, frame);
 }
 
-/// The same, with what the kernel says.
+/// The same in a network namespace.
+///
+/// # Panics
+///
+/// If the interface does not take it.
+pub fn send_within(namespace: &File, interface: &str, frame: &[u8]) {
+    let sent = try_send_within(namespace, interface, frame);
+    assert_eq!(sent, Ok(frame.len()), "{interface} did not take a frame");
+}
+
+/// As [`send`], with what the kernel says.
 ///
 /// # Errors
 ///
 /// The interface does not take it.
 pub fn try_send(host: &Host, interface: &str, frame: &[u8]) -> nix::Result<usize> {
-    inside::run(&host.open(), || {
+    try_send_within(&host.open(), interface, frame)
+}
+
+fn try_send_within(namespace: &File, interface: &str, frame: &[u8]) -> nix::Result<usize> {
+    inside::run(namespace, || {
         let address = link_address(interface);
         let socket = packet_socket();
         sendto(socket.as_raw_fd(), frame, &address, MsgFlags::empty())
@@ -56,7 +70,16 @@ impl Sniffer {
     ///
     /// If the host has no such interface.
     pub fn start(host: &Host, interface: &str) -> Self {
-        let socket = inside::run(&host.open(), || {
+        Self::within(&host.open(), interface)
+    }
+
+    /// The same in a network namespace.
+    ///
+    /// # Panics
+    ///
+    /// If it has no such interface.
+    pub fn within(namespace: &File, interface: &str) -> Self {
+        let socket = inside::run(namespace, || {
             let socket = packet_socket();
             bind(socket.as_raw_fd(), &link_address(interface)).unwrap_or_else(|error| panic!("{interface}: {error}"));
             socket

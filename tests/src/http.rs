@@ -23,6 +23,15 @@ pub fn get(host: &Host, address: &str, path: &str) -> (u16, String) {
 ///
 /// As [`get`].
 pub fn get_in(namespace: &File, address: &str, path: &str) -> (u16, String) {
+    try_get(namespace, address, path).unwrap_or_else(|error| panic!("http://{address}{path}: {error}"))
+}
+
+/// As [`get_in`], where nobody may answer.
+///
+/// # Errors
+///
+/// If nobody answers, or not in HTTP.
+pub fn try_get(namespace: &File, address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let answer = inside::run(namespace, || {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -30,9 +39,9 @@ pub fn get_in(namespace: &File, address: &str, path: &str) -> (u16, String) {
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok::<_, std::io::Error>(answer)
-    });
-    let answer = answer.unwrap_or_else(|error| panic!("http://{address}{path}: {error}"));
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer}"));
+    })?;
+    let wrong = || std::io::Error::other(format!("no HTTP: {answer}"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(wrong)?;
     let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok());
-    (status.unwrap_or_else(|| panic!("no status: {head}")), body.to_owned())
+    Ok((status.ok_or_else(wrong)?, body.to_owned()))
 }

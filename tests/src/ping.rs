@@ -3,6 +3,7 @@
 //! `ping` counts what is still under way at its end as lost; here sending stops first and the last replies are waited
 //! for, so that a report of no loss and a report of one lost packet are both the truth.
 
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use crate::{inside, wait};
 pub const INTERVAL: Duration = Duration::from_millis(10);
 /// How long the last replies are waited for.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
+/// How long the reply to a single request may take.
+const ONE_REPLY: Duration = Duration::from_secs(1);
 const HEADER_OCTETS: usize = 8;
 /// Room for what comes in many seconds, of all flows of a host: each sees every reply.
 const RECEIVE_BUFFER_OCTETS: usize = 16 << 20;
@@ -43,7 +46,7 @@ pub struct Report {
 pub struct Flow {
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
-    thread: JoinHandle<Report>,
+    thread: Option<JoinHandle<Report>>,
 }
 
 #[derive(Debug, Default)]
@@ -59,16 +62,25 @@ impl Flow {
     ///
     /// If no reply comes, or the host cannot open a raw socket.
     pub fn start(from: &Host, to: &str) -> Self {
-        from.wait_pings(to);
-        let to: IpAddr = to.parse().unwrap_or_else(|error| panic!("{to}: {error}"));
+        Self::within(from.open(), to)
+    }
+
+    /// The same from a network namespace.
+    ///
+    /// # Panics
+    ///
+    /// If no reply comes, or the namespace gives no raw socket.
+    pub fn within(namespace: File, to: &str) -> Self {
+        wait::until_true(&format!("{to} to answer"), || answers(&namespace, to));
+        let to = address(to);
         let stop = Arc::new(AtomicBool::new(false));
         let counts = Arc::new(Counts::default());
-        let (namespace, stopping, counting) = (from.open(), Arc::clone(&stop), Arc::clone(&counts));
+        let (stopping, counting) = (Arc::clone(&stop), Arc::clone(&counts));
         let thread = std::thread::spawn(move || {
             inside::enter(&namespace);
             Pinger::new(to).run(&stopping, &counting)
         });
-        let flow = Self { stop, counts, thread };
+        let flow = Self { stop, counts, thread: Some(thread) };
         flow.wait_for_replies(10);
         flow
     }
@@ -88,10 +100,36 @@ impl Flow {
     /// # Panics
     ///
     /// If the flow's thread did.
-    pub fn stop(self) -> Report {
+    pub fn stop(mut self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let thread = self.thread.take().unwrap_or_else(|| unreachable!("only this takes it"));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether an echo request from a network namespace is answered within a second.
+///
+/// # Panics
+///
+/// If the namespace gives no raw socket.
+pub fn answers(namespace: &File, to: &str) -> bool {
+    let to = address(to);
+    inside::run(namespace, || {
+        let mut pinger = Pinger::new(to);
+        pinger.send();
+        pinger.receive_until(Instant::now() + ONE_REPLY, &Counts::default(), true);
+        pinger.answers.iter().all(Option::is_some)
+    })
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn wait_for(counter: &AtomicU64, more: u64, what: &str) {

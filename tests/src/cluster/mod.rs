@@ -26,6 +26,9 @@
 //! | [`multus`] | Multus' image and manifest |
 //! | [`kubectl`] | kubectl on the underlay |
 //! | [`forward`] | the API on a port of this machine, for programs that are not on the underlay |
+//! | [`lans`] | pods on LANs, and the plugin called as Multus does |
+//! | [`exact`] | whether rows and sessions are exactly as they must be |
+//! | [`traffic`] | flows between pods that lose nothing |
 //! | [`disturb`] | power, addresses, the API: what tests do to a cluster, and the way back |
 //! | [`shared()`] | one cluster for all tests of a binary, for one test at a time |
 //!
@@ -43,11 +46,13 @@ pub mod binaries;
 pub mod control_plane;
 pub mod debian;
 pub mod disturb;
+pub mod exact;
 pub mod forward;
 pub mod image;
 pub mod images;
 pub mod keeper;
 pub mod kubectl;
+pub mod lans;
 pub mod megalos;
 pub mod multus;
 pub mod network;
@@ -57,6 +62,7 @@ pub mod pki;
 pub mod process;
 pub mod settings;
 mod shared;
+pub mod traffic;
 
 use crate::programs;
 use binaries::{KUBERNETES, MULTUS};
