@@ -43,7 +43,8 @@ impl Bed {
     }
 
     fn reflector(&self, number: usize) -> Reflector {
-        let host = self.underlay.host(&format!("rr{number}"), &[&format!("10.0.0.{number}/24")]);
+        let addresses = [format!("10.0.0.{number}/24"), format!("fd00::{number}/64")];
+        let host = self.underlay.host(&format!("rr{number}"), &addresses.each_ref().map(String::as_str));
         let kubeconfig = self.api.kubeconfig(host.directory()).display().to_string();
         let state = host.directory().join("state").display().to_string();
         let router_id = format!("10.0.0.{number}");
@@ -52,10 +53,12 @@ impl Bed {
 
     /// A worker at this address with this key and a session to each of these reflectors.
     fn worker(&self, label: &str, address: &str, key: &str, reflectors: &[usize]) -> Worker {
-        let host = self.underlay.host(label, &[&format!("{address}/24")]);
+        let is_ipv6 = address.contains(':');
+        let host = self.underlay.host(label, &[&format!("{address}/{}", if is_ipv6 { 64 } else { 24 })]);
         let config = host.directory().join("worker.toml");
         std::fs::write(&config, format!("[defaults]\npassword = \"{key}\"\n")).unwrap();
-        let reflectors: Vec<_> = reflectors.iter().map(|number| format!("10.0.0.{number}:1179")).collect();
+        let socket = |number| if is_ipv6 { format!("[fd00::{number}]:1179") } else { format!("10.0.0.{number}:1179") };
+        let reflectors: Vec<_> = reflectors.iter().map(socket).collect();
         Worker::start(host, address, &[&reflectors.join(",")], &["--config", &config.display().to_string()])
     }
 }
@@ -163,6 +166,31 @@ fn a_node_announces_its_own_endpoint_only_and_that_is_its_annotation_if_it_has_o
     wait_metric(&reflector, "megalos_cluster_node_problems{node=\"n2\",reason=\"DuplicateVtep\"}", 1);
     wait_log(&reflector, &["WARN", "n2", "10.0.0.11", "remove the annotation"]);
     assert_eq!(reflector.peer("10.0.0.12").unwrap().established_count, 1);
+}
+
+#[test]
+fn a_node_of_two_families_may_come_by_either_and_what_its_other_address_does_is_nothing_to_the_session() {
+    let bed = Bed::new(&[]);
+    bed.api.apply("nodes", node("n1", &["10.0.0.11", "fd00::11"]));
+    bed.api.apply("nodes", node("n2", &["10.0.0.12", "fd00::12"]));
+    let reflector = bed.reflector(1);
+    let _w1 = bed.worker("w1", "10.0.0.11", KEYS[0].0, &[1]);
+    let _w2 = bed.worker("w2", "fd00::12", KEYS[0].0, &[1]);
+    wait_peer(&reflector, "10.0.0.11", "n1");
+    wait_peer(&reflector, "fd00::12", "n2");
+    wait::until_true("the reflector to be ready", || is_ready(&reflector));
+    // Listed the other way round, then without the one, then with another in its place.
+    bed.api.apply("nodes", node("n1", &["fd00::11", "10.0.0.11"]));
+    bed.api.apply("nodes", node("n1", &["10.0.0.11"]));
+    bed.api.apply("nodes", node("n2", &["10.0.0.22", "fd00::12"]));
+    wait::until("the peers to be the addresses that are left", || {
+        let addresses: Vec<_> = reflector.peers().into_iter().map(|peer| peer.address).collect();
+        if addresses == ["10.0.0.11", "10.0.0.22", "fd00::12"] { Ok(()) } else { Err(format!("{addresses:?}")) }
+    });
+    for address in ["10.0.0.11", "fd00::12"] {
+        let peer = reflector.peer(address).unwrap();
+        assert_eq!((peer.state.as_str(), peer.established_count), ("Established", 1), "{address}");
+    }
 }
 
 #[test]
