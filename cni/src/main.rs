@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         println!("megalos-cni {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    let output = run(|name| std::env::var(name).ok(), read_input());
+    let output = run(|name| std::env::var(name).ok(), read_input(), |line| eprintln!("megalos: {line}"));
     let text = output.object.map(|object| format!("{object}\n")).unwrap_or_default();
     let mut stdout = std::io::stdout().lock();
     // A runtime that does not read has gone, and cleans up when it is back.

@@ -14,7 +14,7 @@ fn run_nowhere(variables: &[(String, String)], input: &[u8]) -> Output {
         let fixed = nowhere.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         fixed.or_else(|| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()))
     };
-    run(get, Ok(input.to_vec()))
+    run(get, Ok(input.to_vec()), |_| ())
 }
 
 fn check(output: &Output, verb: &str) {

@@ -50,7 +50,7 @@ fn variables(text: &[u8]) -> BTreeMap<String, String> {
 }
 
 fn check_output(get: &impl Fn(&str) -> Option<String>, config: &[u8]) {
-    let output = execute(get, Ok(config.to_vec()));
+    let output = execute(get, Ok(config.to_vec()), |_| ());
     let verb = get("CNI_COMMAND").unwrap_or_default();
     match (&output.object, output.failed) {
         (Some(Value::Object(object)), true) => {

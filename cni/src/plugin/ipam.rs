@@ -21,9 +21,9 @@ use crate::types::ErrorCode;
 /// The longest output that is read.
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 /// How long an address may take; runtimes give up at 90 s or later.
-const ADD_TIMEOUT: Duration = Duration::from_secs(45);
+const ADD_TIMEOUT: Duration = Duration::from_secs(35);
 /// How long anything else may take.
-const OTHER_TIMEOUT: Duration = Duration::from_secs(20);
+const OTHER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a process that has closed its output is looked at.
 const EXIT_POLL: Duration = Duration::from_millis(5);
 
@@ -44,24 +44,13 @@ impl<'a> Ipam<'a> {
     /// Has addresses assigned.
     ///
     /// # Errors
-    /// The plugin's own error, or why it has none. What it may have assigned has been given back then.
+    /// The plugin's own error, or why it has none. It may have assigned something all the same, and is to be asked for a DEL
+    /// then (CNI specification, section 4).
     pub fn add(&self) -> Result<Assigned, PluginError> {
-        let assigned = self.run(Verb::Add).and_then(|output| {
-            Assigned::parse(&output).map_err(|expected| {
-                self.failed(ErrorCode::DECODE_FAILURE, "its result is not understood", &format!("expected {expected}"))
-            })
-        });
-        if assigned.is_err() {
-            self.give_back();
-        }
-        assigned
-    }
-
-    /// Undoes [`Self::add`] as well as can be, where the interface could not be made.
-    pub fn give_back(&self) {
-        if let Err(error) = self.run(Verb::Del) {
-            eprintln!("megalos: the addresses may stay assigned: {error}");
-        }
+        let output = self.run(Verb::Add)?;
+        Assigned::parse(&output).map_err(|expected| {
+            self.failed(ErrorCode::DECODE_FAILURE, "its result is not understood", &format!("expected {expected}"))
+        })
     }
 
     /// Passes on a verb that has no result.

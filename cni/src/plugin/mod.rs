@@ -99,10 +99,10 @@ pub struct Output {
 }
 
 /// Executes the plugin: `get` reads variables of the environment, `input` is what came on standard input, or why that could
-/// not be read.
-pub fn run(get: impl Fn(&str) -> Option<String>, input: Result<Vec<u8>, PluginError>) -> Output {
+/// not be read, `log` takes lines for people.
+pub fn run(get: impl Fn(&str) -> Option<String>, input: Result<Vec<u8>, PluginError>, log: impl Fn(&str)) -> Output {
     let version = input.as_ref().map_or_else(|_| Config::version_of(&[]), |text| Config::version_of(text));
-    match execute(get, input, &version) {
+    match execute(get, input, &version, &log) {
         Ok(object) => Output { object, failed: false },
         Err(error) => Output { object: Some(error.to_json(&version)), failed: true },
     }
@@ -112,6 +112,7 @@ fn execute(
     get: impl Fn(&str) -> Option<String>,
     input: Result<Vec<u8>, PluginError>,
     version: &str,
+    log: &dyn Fn(&str),
 ) -> Result<Option<Value>, PluginError> {
     let environment = Environment::parse(&get)?;
     if environment.verb == Verb::Version {
@@ -128,5 +129,5 @@ fn execute(
         socket: PathBuf::from(setting(SOCKET_VARIABLE, DEFAULT_SOCKET)),
         overlay: PathBuf::from("/run/netns").join(setting(OVERLAY_VARIABLE, DEFAULT_OVERLAY)),
     };
-    Execution { node: &node, environment: &environment, config: &config, input: &input }.run()
+    Execution { node: &node, environment: &environment, config: &config, input: &input, log }.run()
 }

@@ -20,9 +20,10 @@ use crate::plugin::version::SpecVersion;
 use crate::protocol::{Attach, Attached, Attachment, Expected, List, Origin};
 use crate::types::ErrorCode;
 
-/// How long the worker may take for an interface, in a storm of them too. With an IPAM plugin's time it stays below the
+/// How long the worker may take for an interface, in a storm of them too: longer than it lets anybody wait for a turn, so
+/// that it is heard when it refuses. With all that an IPAM plugin may take it stays below the
 /// 90 s at which the first runtimes give up.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(20);
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long the worker may take for anything else.
 const OTHER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -36,12 +37,13 @@ pub struct Node {
 }
 
 /// One execution.
-#[derive(Debug)]
 pub(super) struct Execution<'a> {
     pub node: &'a Node,
     pub environment: &'a Environment,
     pub config: &'a Config,
     pub input: &'a [u8],
+    /// Takes lines for people, which are no failures.
+    pub log: &'a dyn Fn(&str),
 }
 
 /// The result of VERSION.
@@ -97,7 +99,7 @@ impl Execution<'_> {
         let mut client = self.connect(ATTACH_TIMEOUT)?;
         let ipam = self.ipam();
         let assigned = match &ipam {
-            Some(ipam) => ipam.add()?,
+            Some(ipam) => ipam.add().inspect_err(|_| self.give_back(ipam))?,
             None => Assigned::default(),
         }
         .and_requested(&wanted.ips)
@@ -107,11 +109,9 @@ impl Execution<'_> {
             client.attach(attach, &descriptors).map_err(|error| self.not_attached(error, &attachment))
         });
         let attached = attached.inspect_err(|_| {
-            if let Some(ipam) = &ipam {
-                ipam.give_back();
-            }
+            ipam.iter().for_each(|ipam| self.give_back(ipam));
         })?;
-        announce_addresses(&pod, &attachment, &attached, &assigned.addresses());
+        self.announce_addresses(&pod, &attachment, &attached, &assigned.addresses());
         let mut result = self.config.previous.clone().unwrap_or_default();
         result.add(self.config.version, &attachment.interface, pod.path(), &attached, &assigned);
         Ok(result.to_json(self.config.version))
@@ -149,6 +149,25 @@ impl Execution<'_> {
         error.into()
     }
 
+    /// Undoes an IPAM plugin's ADD as well as can be.
+    fn give_back(&self, ipam: &Ipam<'_>) {
+        if let Err(error) = ipam.pass_on(Verb::Del) {
+            (self.log)(&format!("the addresses may stay assigned: {error}"));
+        }
+    }
+
+    /// Tells the LAN of the addresses. A failure costs nobody the interface: neighbours learn by asking.
+    fn announce_addresses(&self, pod: &Pod, attachment: &Attachment, attached: &Attached, ips: &[IpNet]) {
+        let frames: Vec<_> = ips.iter().map(|ip| announce::frame(attached.mac, ip.addr())).collect();
+        if frames.is_empty() {
+            return;
+        }
+        if let Err(error) = pod.send(&attachment.interface, &frames) {
+            let interface = &attachment.interface;
+            (self.log)(&format!("the addresses of {interface} are not announced to the LAN: {error}"));
+        }
+    }
+
     // ---- DEL ----
 
     /// The interface first, so that an address is free only when nobody announces it; then, whatever became of that, the
@@ -158,7 +177,7 @@ impl Execution<'_> {
         let Some(ipam) = self.ipam() else { return Ok(()) };
         if ipam.find().is_none() {
             // It can have assigned nothing that it could take back now, and the pod must be able to go.
-            eprintln!("megalos: the IPAM plugin {:?} is not installed: nothing to release", self.config.ipam);
+            (self.log)(&format!("the IPAM plugin {:?} is not installed: nothing to release", self.config.ipam));
             return Ok(());
         }
         ipam.pass_on(Verb::Del)
@@ -173,7 +192,7 @@ impl Execution<'_> {
             Ok(false) => "it has no device".to_owned(),
             Err(cause) => format!("what there is goes with the pod ({}: {cause})", self.node.overlay.display()),
         };
-        eprintln!("megalos: {} of {}: {error}; {outcome}", attachment.interface, attachment.container_id);
+        (self.log)(&format!("{} of {}: {error}; {outcome}", attachment.interface, attachment.container_id));
     }
 
     // ---- CHECK ----
@@ -283,15 +302,4 @@ fn check_failed(attachment: &Attachment, cause: &str) -> PluginError {
         format!("{} is not as it was made", attachment.interface),
         format!("{cause}; restart the pod, and find out who changes its interfaces"),
     )
-}
-
-/// Tells the LAN of the addresses. A failure costs nobody the interface: neighbours learn by asking.
-fn announce_addresses(pod: &Pod, attachment: &Attachment, attached: &Attached, ips: &[IpNet]) {
-    if ips.is_empty() {
-        return;
-    }
-    let frames: Vec<_> = ips.iter().map(|ip| announce::frame(attached.mac, ip.addr())).collect();
-    if let Err(error) = pod.send(&attachment.interface, &frames) {
-        eprintln!("megalos: the addresses of {} are not announced to the LAN: {error}", attachment.interface);
-    }
 }
