@@ -42,13 +42,15 @@ impl PluginError {
         self.0.code
     }
 
-    /// As the specification prints it; `version` is what the request said.
+    /// As the specification prints it; `version` is what the request said. The details end with the code: runtimes and Multus
+    /// show people the two texts, and drop it.
     pub fn to_json(&self, version: &str) -> Value {
+        let ErrorReply { code, message, details } = &self.0;
         json!({
             "cniVersion": version,
-            "code": self.0.code,
-            "msg": self.0.message,
-            "details": self.0.details,
+            "code": code,
+            "msg": message,
+            "details": format!("{details} (CNI error {code})"),
         })
     }
 }
