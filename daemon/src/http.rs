@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -77,8 +77,43 @@ pub struct Vitals {
     pub health: Health,
 }
 
+/// Where to serve: where it was said, or, in a cluster, at the address of the node, if that is known, and at its loopback.
+/// Kubelet probes at loopback, which a node keeps when it is renumbered; its pods on the host's network keep the old address.
+pub fn addresses(said: Option<SocketAddr>, node: Option<(Option<IpAddr>, u16)>) -> Vec<SocketAddr> {
+    match (said, node) {
+        (Some(said), _) => vec![said],
+        (None, Some((address, port))) => {
+            address.into_iter().chain([Ipv4Addr::LOCALHOST.into()]).map(|address| (address, port).into()).collect()
+        }
+        (None, None) => Vec::new(),
+    }
+}
+
+/// Binds the addresses. Of several, one may be missing: a node that is being renumbered is served all the same.
+///
+/// # Errors
+///
+/// If none can be had; with what to do.
+pub async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    let mut failure = None;
+    for address in addresses {
+        match bind(*address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                tracing::warn!(%error, "not served here");
+                failure = failure.or(Some(error));
+            }
+        }
+    }
+    match failure {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
 /// Binds the address; the error names it and what to do.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| bind_failure("--http", address, &error))
 }
 
@@ -235,7 +270,11 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let error = bind(listener.local_addr().unwrap()).await.unwrap_err();
         assert!(error.contains("another process listens there"), "{error}");
-        let error = bind("198.51.100.1:9".parse().unwrap()).await.unwrap_err();
+        let missing = "198.51.100.1:9".parse().unwrap();
+        assert!(bind_all(&[]).await.unwrap().is_empty());
+        assert!(bind_all(&[missing]).await.is_err());
+        assert_eq!(bind_all(&[missing, "127.0.0.1:0".parse().unwrap()]).await.unwrap().len(), 1);
+        let error = bind(missing).await.unwrap_err();
         assert!(error.contains("not on this host"), "{error}");
     }
 }

@@ -42,7 +42,7 @@ impl Service {
     ///
     /// The first socket that cannot be had, with the cure.
     pub async fn start(
-        http: Option<SocketAddr>,
+        http: &[SocketAddr],
         control: Option<&Path>,
         registry: &Registry,
         vitals: &Vitals,
@@ -50,9 +50,9 @@ impl Service {
         let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
         let (ask, questions) = mpsc::channel(QUEUE);
         let (sample, samples) = mpsc::channel(QUEUE);
+        let listeners = http::bind_all(http).await?;
         let server = control.map(Server::bind).transpose().map_err(|error| error.to_string())?;
-        if let Some(address) = http {
-            let listener = http::bind(address).await?;
+        for listener in listeners {
             tokio::spawn(http::serve(listener, registry.clone(), vitals.clone(), sample.clone()));
         }
         if let Some(server) = server {

@@ -38,7 +38,7 @@ pub async fn run(options: Options, settings: Settings) -> Result<(), String> {
     };
     let (mut io, events) = Io::start(&settings.listen, EVENT_QUEUE).await.map_err(|error| error.to_string())?;
     io.accept(&accepted(&settings)).map_err(|error| error.to_string())?;
-    let service = Service::start(settings.http, settings.control.as_deref(), &registry, &vitals).await?;
+    let service = Service::start(&settings.http, settings.control.as_deref(), &registry, &vitals).await?;
     let role = Role::Reflector { cluster_id: Some(settings.cluster_id) };
     let address = settings.listen.first().map_or(IpAddr::V4(settings.router_id.0.into()), |listen| listen.ip());
     let mut config = RibConfig::new(role, settings.asn, settings.router_id, address);

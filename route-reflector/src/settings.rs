@@ -11,6 +11,7 @@ use cluster::pod::Pod;
 use daemon::config::{
     AcceptEntry, ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file,
 };
+use daemon::http;
 use daemon::options::{CommonOptions, parse_prefix, parse_socket};
 use daemon::speaker::reflector_id_of;
 use ipnet::IpNet;
@@ -97,7 +98,6 @@ pub const CLUSTER_PORT: u16 = 1_179;
 const HTTP_PORT: u16 = 9_180;
 /// The cluster id of all reflectors of a cluster (RFC 4456): "MGLS", in class E, which is nobody's address.
 const CLUSTER_ID: Ipv4Addr = Ipv4Addr::new(240, 71, 76, 83);
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the last known state is, unless the settings say otherwise.
 const STATE: &str = "/run/megalos";
 
@@ -171,8 +171,8 @@ pub struct Settings {
     pub cluster: Option<ClusterSettings>,
     /// Limits.
     pub limits: Limits,
-    /// HTTP address.
-    pub http: Option<SocketAddr>,
+    /// HTTP addresses.
+    pub http: Vec<SocketAddr>,
     /// Control socket.
     pub control: Option<PathBuf>,
 }
@@ -243,7 +243,7 @@ impl Settings {
             problems.missing("nothing to do: give --listen ADDR:PORT to accept sessions, or --peer ADDR to dial");
         }
         let shared_id = cluster.as_ref().map(|_| CLUSTER_ID);
-        let probed = cluster.as_ref().map(|_| SocketAddr::new(host_ip.unwrap_or(LOOPBACK), HTTP_PORT));
+        let probed = cluster.as_ref().map(|_| (host_ip, HTTP_PORT));
         let asked = cluster.as_ref().map(|cluster| cluster.state.join("rr.sock"));
         let settings = Self {
             listen,
@@ -254,7 +254,7 @@ impl Settings {
             accept,
             defaults: file.defaults,
             limits,
-            http: options.common.http.or(file.http).or(probed),
+            http: http::addresses(options.common.http.or(file.http), probed),
             control: options.common.control.clone().or(file.control).or(asked),
             cluster,
         };
@@ -419,7 +419,7 @@ mod tests {
         let v4 = settings(&["--kubernetes"], Some("192.0.2.1")).unwrap();
         assert_eq!(v4.cluster_id, u32::from(CLUSTER_ID));
         assert_ne!(v4.router_id.to_string(), "192.0.2.1", "that is the worker's on the same node");
-        assert_eq!(v4.http, Some("192.0.2.1:9180".parse().unwrap()));
+        assert_eq!(v4.http, ["192.0.2.1:9180", "127.0.0.1:9180"].map(|address| address.parse().unwrap()));
         assert_eq!(v4.control.as_deref(), Some(Path::new("/run/megalos/rr.sock")));
         assert!(v4.listen.contains(&"0.0.0.0:1179".parse().unwrap()));
         let v6 = settings(&["--kubernetes"], Some("2001:db8::1")).unwrap();

@@ -27,7 +27,7 @@ impl Doors {
     pub async fn open(settings: &Settings, registry: &Registry) -> Result<Self, String> {
         let metrics = Metrics::new(registry).map_err(|error| error.to_string())?;
         let vitals = Vitals::default();
-        let service = Service::start(settings.http, settings.control.as_deref(), registry, &vitals).await?;
+        let service = Service::start(&settings.http, settings.control.as_deref(), registry, &vitals).await?;
         let (requests, cni) = mpsc::channel(CNI_QUEUE);
         Ok(Self { metrics, vitals, service, cni, requests })
     }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use cluster::client::Source;
 use cluster::pod::Pod;
 use daemon::config::{ConfigError, Peer, PeerAddress, PeerEntry, PeerSettings, Problems, merge_peers, read_file};
+use daemon::http;
 use daemon::options::CommonOptions;
 use daemon::speaker::router_id_of;
 use evpn::config::Limits;
@@ -208,8 +209,8 @@ pub struct Settings {
     pub cluster: Option<ClusterSettings>,
     /// CNI socket.
     pub cni: Option<PathBuf>,
-    /// HTTP address.
-    pub http: Option<SocketAddr>,
+    /// HTTP addresses.
+    pub http: Vec<SocketAddr>,
     /// Control socket.
     pub control: Option<PathBuf>,
 }
@@ -331,8 +332,6 @@ impl Settings {
         });
         // What the cluster has not said yet.
         let vtep = vtep.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        // Probes come from the node itself.
-        let http = SocketAddr::new(host_ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), HTTP_PORT);
         let settings = Self {
             asn: Asn(asn),
             router_id: router_id.map_or_else(|| router_id_of(vtep), RouterId::from),
@@ -350,7 +349,7 @@ impl Settings {
             limits,
             cluster,
             cni: options.cni.clone().or(file.cni).or(in_cluster.then(|| Path::new(STATE_DIRECTORY).join("cni.sock"))),
-            http: options.common.http.or(file.http).or(in_cluster.then_some(http)),
+            http: http::addresses(options.common.http.or(file.http), in_cluster.then_some((host_ip, HTTP_PORT))),
             control: options
                 .common
                 .control
@@ -422,7 +421,7 @@ mod tests {
         let settings = |options: &Options, file: &str| merge(options, file).unwrap();
         let before = settings(&options, "");
         assert_eq!(before.peers.len(), 0);
-        assert_eq!(before.http, Some("192.0.2.9:9181".parse().unwrap()));
+        assert_eq!(before.http, ["192.0.2.9:9181", "127.0.0.1:9181"].map(|address| address.parse().unwrap()));
         assert_eq!(before.cni.as_deref(), Some(Path::new("/run/megalos/cni.sock")));
         let own: IpAddr = [192, 0, 2, 2].into();
         options.discovered = Some(Discovered {
