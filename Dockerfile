@@ -3,7 +3,7 @@
 #
 #     docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/megalos:0.1.0 --push .
 #
-# It holds four programs without a library, a shell or a package, about 30 MB. The tests make the same image from the same script
+# It holds four programs without a library, a shell or a package, about 57 MB. The tests make the same image from the same script
 # without a builder (tests/src/cluster/image.rs).
 
 # Compiles on the machine's own architecture for the one asked for: emulation would take an hour.
