@@ -31,8 +31,9 @@ const SHORT_WATCH: Duration = Duration::from_secs(1);
 const EVENT_BATCH: usize = 256;
 /// When a write that failed is tried again, though nothing changed.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
-/// Pause between two writes of the file.
-const SAVE_PAUSE: Duration = Duration::from_millis(500);
+/// Pause after a write of the file, in terms of what the write took: a key that is new is on disk at once, and many thousand
+/// Nodes in motion do not keep the disk busy.
+const SAVE_PAUSE: u32 = 10;
 
 /// Something went wrong while asking.
 struct Trouble {
@@ -332,6 +333,7 @@ where
         if origin != Origin::Api || Arc::ptr_eq(&objects, &saved) {
             continue;
         }
+        let begun = tokio::time::Instant::now();
         let (to, kind, written) = (path.clone(), resource.clone(), Arc::clone(&objects));
         let result = tokio::task::spawn_blocking(move || disk::save(&to, &kind, &written)).await;
         match result.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
@@ -346,7 +348,7 @@ where
             }
             Err(_) => {}
         }
-        tokio::time::sleep(SAVE_PAUSE).await;
+        tokio::time::sleep(begun.elapsed() * SAVE_PAUSE).await;
     }
 }
 

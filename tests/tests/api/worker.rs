@@ -142,6 +142,11 @@ fn a_worker_takes_address_reflectors_and_key_from_the_cluster_and_needs_it_no_mo
     wait::until_true("readiness", || http::get(&workers[0].host, HTTP, "/readyz").0 == 200);
     assert!(metric(&workers[0], "megalos_cluster_api_up{resource=\"nodes\"} 1"));
     let flow = Flow::start(&devices[0], "192.168.1.2");
+    let state = reflector.host.directory().join("state");
+    let kept = |file: &str, what: &str| std::fs::read_to_string(state.join(file)).is_ok_and(|text| text.contains(what));
+    wait::until_true("what the reflector knows to be on its disk", || {
+        kept("reflector-nodes.json", "10.0.0.12") && kept("reflector-key.json", "\"Key\"")
+    });
     // A worker is killed and comes back, a pod comes, a reflector comes back: all without the API server.
     cluster.api.leave();
     workers[0].kill(Signal::SIGKILL);
