@@ -3,8 +3,8 @@
 #
 #     docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/megalos:0.1.0 --push .
 #
-# It holds four programs without a library, a shell or a package, about 57 MB. The tests make the same image from the same script
-# without a builder (tests/src/cluster/image.rs).
+# It holds two programs without a library, a shell or a package, 25 MB; the daemons are links to megalos. The tests make the
+# same image from the same script without a builder (tests/src/cluster/image.rs).
 
 # Compiles on the machine's own architecture for the one asked for: emulation would take an hour.
 FROM --platform=$BUILDPLATFORM docker.io/library/rust:1.95-bookworm AS build
@@ -27,7 +27,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=megalos-target-$TARGETARCH \
     directory=$(scripts/image-binaries "$(cat /triple)") \
     && mkdir /image \
-    && cp "$directory/megalos-rr" "$directory/megalos-speaker" "$directory/megalos-cni" "$directory/megalos" /image/
+    && cp "$directory/megalos" "$directory/megalos-cni" /image/ \
+    && ln -s megalos /image/megalos-rr && ln -s megalos /image/megalos-speaker
 
 FROM scratch
 LABEL org.opencontainers.image.title="megalos" \

@@ -5,10 +5,10 @@
 //! standard error. Exit codes: 0, 1 for what failed, 2 for a wrong command line,
 //! and the command's own code for `exec` and `connect`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::num::NonZeroU8;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -187,8 +187,19 @@ impl From<ShowTopic> for Topic {
 
 /// The entry of `megalos`, called before any thread exists. Hidden subcommands
 /// are what a lab is made of: its supervisor, devices, reflectors and workers.
+/// Called by a daemon's name, it is that daemon: the container image holds one
+/// program and links to it.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().and_then(|path| Path::new(path).file_name());
+    let daemon: Option<fn(Vec<OsString>) -> ExitCode> = match name.and_then(OsStr::to_str) {
+        Some("megalos-rr") => Some(route_reflector::run_cli),
+        Some("megalos-speaker") => Some(worker_speaker::run_cli),
+        _ => None,
+    };
+    if let Some(daemon) = daemon {
+        return daemon(arguments.into_iter().skip(1).collect());
+    }
     let hidden = arguments.get(1).and_then(|first| first.to_str());
     let rest = || arguments.get(2..).unwrap_or_default().to_vec();
 

@@ -14,7 +14,9 @@ use crate::programs;
 pub const NAME: &str = concat!("ghcr.io/megalos/megalos:", env!("CARGO_PKG_VERSION"));
 
 /// What the image holds, as the Dockerfile says it.
-const PROGRAMS: [&str; 4] = ["megalos-rr", "megalos-speaker", "megalos-cni", "megalos"];
+const PROGRAMS: [&str; 2] = ["megalos", "megalos-cni"];
+/// Names by which the first of them is a daemon.
+const DAEMONS: [&str; 2] = ["megalos-rr", "megalos-speaker"];
 
 /// Whoever runs in the image without asking for another user.
 const USER: &str = "65532:65532";
@@ -50,10 +52,11 @@ fn build() -> Result<PathBuf, String> {
 /// If the programs do not build or the archive cannot be written.
 pub fn archive(name: &str) -> io::Result<PathBuf> {
     let directory = programs()?;
-    let entries = PROGRAMS.map(|program| Entry::program(program, directory.join(program))).to_vec();
+    let programs = PROGRAMS.iter().map(|program| Entry::program(program, directory.join(program)));
+    let daemons = DAEMONS.iter().map(|daemon| Entry::link(daemon, PROGRAMS[0]));
     let image = Image {
         name: name.to_owned(),
-        entries,
+        entries: programs.chain(daemons).collect(),
         entrypoint: vec!["/megalos".to_owned()],
         user: USER.to_owned(),
         ..Image::default()
@@ -103,6 +106,9 @@ mod tests {
         let copied = text.lines().find(|line| line.contains("cp \"$directory/")).unwrap_or_default();
         let programs: Vec<&str> = copied.split('"').filter_map(|word| word.strip_prefix("$directory/")).collect();
         assert_eq!(programs, PROGRAMS);
+        for daemon in DAEMONS {
+            assert!(text.contains(&format!("ln -s {} /image/{daemon}", PROGRAMS[0])), "{daemon}");
+        }
         assert!(text.contains(&format!("USER {USER}\n")));
         assert!(text.contains("ENTRYPOINT [\"/megalos\"]"));
     }
